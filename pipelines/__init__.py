@@ -1,0 +1,1 @@
+"""What is done: tables, algorithms, models, stages and the recipes that join them."""

@@ -1,0 +1,1 @@
+"""Torch modules and the worlds they live in."""

@@ -1,0 +1,1 @@
+"""The miniature world: coloured shapes, an exact checker, real diffusers generators and transformers jurors."""
