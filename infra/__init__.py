@@ -1,0 +1,1 @@
+"""Where things run and are kept. Knows nothing of pictures or models."""

@@ -1,0 +1,75 @@
+"""The cluster: connecting to Ray, and Resources as actor and task options.
+
+With `actors/pool.py` and `infra/fit.py` the only places that import ray, always inside functions: `plan` must not pay for it.
+Tasks and actors ask for logical CPUs; a local Ray is started with more of them than the machine has cores, because an
+actor that waits for a CPU that other live actors hold waits for ever.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from infra.dag import Resources
+
+SPARE_CPUS = 8
+LOCAL = "local"
+
+
+def options(resources: Resources) -> dict[str, Any]:
+    """Ray options of one actor."""
+    asked: dict[str, Any] = {"num_cpus": resources.cpus, "num_gpus": resources.gpus}
+    if resources.memory_gb is not None:
+        asked["memory"] = int(resources.memory_gb * 2**30)
+    return asked
+
+
+def environment() -> dict[str, str]:
+    """Environment of every worker process: one thread of arithmetic, nothing fetched from anywhere."""
+    source = str(Path(__file__).resolve().parent.parent)
+    path = os.pathsep.join(dict.fromkeys([source, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]))
+    return {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": path,
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "1"),
+        "TRANSFORMERS_VERBOSITY": "error",
+        "DIFFUSERS_VERBOSITY": "error",
+    }
+
+
+@contextmanager
+def connected(address: str = LOCAL, *, workers: int = 2) -> Iterator[None]:
+    """Ray for the length of a run: the cluster this process is already in, one at `address`, or a local one of its own."""
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS", "1")
+    common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    runtime = {"env_vars": environment()}
+    if address == LOCAL and not os.environ.get("RAY_ADDRESS"):
+        cpus = max(os.cpu_count() or 1, 2 * workers) + SPARE_CPUS
+        ray.init(
+            address=LOCAL,
+            num_cpus=cpus,
+            include_dashboard=False,
+            object_store_memory=200 * 2**20,
+            _temp_dir=os.environ.get("SALON_RAY_TMP") or os.path.join(tempfile.gettempdir(), "salon-ray"),
+            runtime_env=runtime,
+            **common,
+        )
+    else:
+        ray.init(address=None if address == LOCAL else address, runtime_env=runtime, **common)
+    try:
+        yield
+    finally:
+        ray.shutdown()
