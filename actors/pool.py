@@ -16,10 +16,11 @@ import pyarrow as pa
 import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError, RayActorError, RayTaskError
 
-from actors.shard import DeviceLost, ShardDone, ShardJob, ShardRunner, quarantined
+from actors.shard import DeviceLost, ShardJob, ShardRunner, quarantined
 from infra.cluster import options
 from infra.dag import Resources
-from infra.shards import RowError
+from infra.shards import RowError, ShardDone
+from infra.tables import DamagedFile
 
 OPEN_TRIES = 3
 
@@ -144,6 +145,8 @@ class Pool:
                 try:
                     result = ray.get(slot.reference)
                 except RayTaskError as error:
+                    if isinstance(error.cause, DamagedFile):
+                        raise error.cause from error
                     if not isinstance(error.cause, DeviceLost):
                         raise PoolError(f"shard {slot.shard} of {job.directory.parent.name}: {error.cause!r}") from error
                     result = self._died(slot, job, tries, queue, str(error.cause))

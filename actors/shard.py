@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 
 from infra.dag import Worker
 from infra.record import read_record
-from infra.shards import CELLS, REUSE, RowError, errors_name, part_name
-from infra.tables import FileRecord, check_schema, read_unrecorded, read_verified, schema_of, to_table, write_table
+from infra.shards import CELLS, REUSE, RowError, ShardDone, errors_name, part_name
+from infra.tables import DamagedFile, check_schema, read_unrecorded, read_verified, schema_of, to_table, write_table
 
 FATAL = ("OutOfMemoryError", "AcceleratorError", "EngineDeadError")
 
@@ -38,17 +38,6 @@ class ShardJob:
     row: type
     shard_rows: int
     worker: Worker
-
-
-@dataclass(frozen=True)
-class ShardDone:
-    """A shard that is on disk."""
-
-    shard: int
-    file: FileRecord
-    computed: int
-    reused: int
-    errors: int
 
 
 def _fatal(error: Exception) -> bool:
@@ -103,6 +92,8 @@ class ShardRunner:
         try:
             table = self._table(self.job.worker.run(cells), cells)
             return table, []
+        except DamagedFile:
+            raise  # no fault of the row: the file must be computed anew first
         except Exception as error:
             if _fatal(error):
                 raise DeviceLost(f"{type(error).__name__}: {error}") from error

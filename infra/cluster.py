@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -73,3 +73,26 @@ def connected(address: str = LOCAL, *, workers: int = 2) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def call(function: Callable[..., Any], *arguments: Any, resources: Resources, poll: Callable[[], None]) -> Any:
+    """Runs a function in a Ray task and polls twice a second; the function's own exception is raised here."""
+    import ray
+    from ray.exceptions import RayTaskError
+
+    task = ray.remote(function)
+    # A one-piece stage starts actors and training workers of its own; a logical CPU it held while waiting for them is lost.
+    reference = task.options(num_cpus=0, num_gpus=0, max_retries=0).remote(*arguments)
+    try:
+        while True:
+            ready, _ = ray.wait([reference], timeout=0.5)
+            if ready:
+                return ray.get(reference)
+            poll()
+    except RayTaskError as error:
+        raise (error.cause if isinstance(error.cause, Exception) else error) from error
+    except BaseException:
+        ray.cancel(reference, force=True)
+        raise
+    finally:
+        del resources

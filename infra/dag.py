@@ -8,7 +8,7 @@ are no part of it.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +34,8 @@ class Resources(Config):
     "Memory an actor reserves, GiB."
     stall_s: float = Field(900.0, gt=0)
     "Seconds without a finished shard after which an actor is killed and its rows are suspected."
+    resident: int = Field(1, ge=1)
+    "Models an actor keeps loaded; with one, an actor works through a model's rows before it loads the next."
     max_restarts: int = Field(2, ge=0)
     "How often a training run is restarted after a worker died."
 
@@ -191,7 +193,8 @@ class RowStage(Stage):
     from them.
     """
 
-    shard_rows: ClassVar[int] = 64
+    shard_rows: int = Field(128, ge=1)
+    "Rows a file and a call; part of the identity, since it decides how rows are batched."
     max_error_share: float = Field(0.05, ge=0, le=1, exclude=True)
     "The stage fails when more than this share of its rows is quarantined."
 
@@ -203,8 +206,8 @@ class RowStage(Stage):
     def worker(self, inputs: RunInputs) -> Worker:
         """What each actor runs."""
 
-    def finish(self, context: Context, rows: Any) -> None:
-        """Called once when all shards are there, before the record: side tables and metrics. `rows`: a Reader."""
+    def finish(self, context: Context, rows: Callable[..., pa.Table]) -> None:
+        """Called once when all shards are there, before the record: side tables and metrics. `rows(columns)` reads them."""
         del context, rows
 
 

@@ -77,6 +77,11 @@ def row_id(group: str, *parts: str | int) -> str:
     return group[:GROUP_LENGTH] + hashlib.sha256(joined.encode()).hexdigest()[:20]
 
 
+def group_of(maker: str, prompt_id: str) -> str:
+    """The group of what one generator or juror makes: by maker first, so that a shard needs one model; then by prompt."""
+    return hashlib.sha256(maker.encode()).hexdigest()[:4] + prompt_id[:8]
+
+
 def seed_of(*parts: str | int) -> int:
     """A seed in [0, 2^63) from what it belongs to: never from a position in a batch or a worker."""
     joined = "\x1f".join(str(part) for part in parts)

@@ -18,10 +18,11 @@ import pyarrow.parquet as pq
 from infra.artifacts import Store
 from infra.dag import RowStage
 from infra.record import read_record
-from infra.tables import write_table
+from infra.tables import DamagedFile, FileRecord, from_table, read_unrecorded, write_table
 
 CELLS = "cells.parquet"
 REUSE = "reuse.parquet"
+ERRORS = "errors.parquet"
 REUSE_SCHEMA = pa.schema([("id", pa.string()), ("directory", pa.string()), ("part", pa.string())])
 
 
@@ -35,6 +36,17 @@ class RowError:
     message: str
     traceback: str
     attempts: int
+
+
+@dataclass(frozen=True)
+class ShardDone:
+    """A shard that is on disk."""
+
+    shard: int
+    file: FileRecord
+    computed: int
+    reused: int
+    errors: int
 
 
 def part_name(shard: int) -> str:
@@ -77,6 +89,37 @@ def shard_count(rows: int, shard_rows: int) -> int:
     return max(1, -(-rows // shard_rows))
 
 
+def drop_unsound(directory: Path, cells: pa.Table, shard_rows: int) -> list[int]:
+    """Removes shards that a killed run left and that are not whole: unreadable, or other rows than planned. Their numbers."""
+    dropped = []
+    for shard in range(shard_count(len(cells), shard_rows)):
+        path = directory / part_name(shard)
+        if not path.is_file():
+            continue
+        planned = cells["id"].slice(shard * shard_rows, shard_rows).to_pylist()
+        try:
+            there = read_unrecorded(path)[0]["id"].to_pylist()
+            failed = set(_failed_ids(directory, shard).to_pylist())
+            sound = there == [name for name in planned if name not in failed]
+        except (DamagedFile, OSError, pa.ArrowInvalid):
+            sound = False
+        if not sound:
+            path.unlink()
+            dropped.append(shard)
+    return dropped
+
+
+def collect_errors(directory: Path, redone: set[int]) -> list[RowError]:
+    """All quarantined rows: those of shards written now, and those an earlier run had collected of the other shards."""
+    found: dict[str, RowError] = {}
+    whole = directory / ERRORS
+    if whole.is_file():
+        found = {e.id: e for e in from_table(pq.read_table(whole), RowError) if e.shard not in redone}
+    for path in sorted(directory.glob("errors-*.parquet")):
+        found |= {e.id: e for e in from_table(pq.read_table(path), RowError)}
+    return sorted(found.values(), key=lambda e: e.id)
+
+
 def rows_on_disk(directory: Path, version: int) -> pa.Table | None:
     """(id, part) of every row that stands in a directory's files; None where it is of another version or has no plan."""
     path = directory / CELLS
@@ -101,27 +144,42 @@ def rows_on_disk(directory: Path, version: int) -> pa.Table | None:
     return found.filter(pc.invert(pc.is_in(found["id"], failed))) if len(failed) else found
 
 
-def _failed_ids(directory: Path) -> pa.Array:
+def _failed_ids(directory: Path, shard: int | None = None) -> pa.Array:
     ids: list[str] = []
     for path in directory.glob("errors*.parquet"):
-        ids += pq.read_table(path, columns=["id"])["id"].to_pylist()
+        table = pq.read_table(path, columns=["id", "shard"])
+        if shard is not None:
+            table = table.filter(pc.equal(table["shard"], shard))
+        ids += table["id"].to_pylist()
     return pa.array(ids, pa.string())
 
 
 def plan_shards(
-    stage: RowStage, cells: pa.Table, *, store: Store, reuse: bool = True, source: dict[str, str] | None = None
+    stage: RowStage,
+    cells: pa.Table,
+    *,
+    store: Store,
+    reuse: bool = True,
+    source: dict[str, str] | None = None,
+    damaged: tuple[str, ...] = (),
+    restart: bool = False,
 ) -> ShardPlan:
-    """The plan for `cells`. `reuse` off: copy nothing; `source`: copy only from artifacts of exactly this source."""
+    """The plan for `cells`.
+
+    reuse: whether rows may be copied from other artifacts; source: copy only from artifacts of exactly this source;
+    damaged: files of the stage's own directory that do not count; restart: the directory will be moved aside and its rows
+    taken over like those of any other.
+    """
     cells = sorted_cells(stage, cells)
     directory = store.directory(stage)
     shards = shard_count(len(cells), stage.shard_rows)
-    fresh = not _same_plan(directory, cells)
-    present = set() if fresh else {path.name for path in directory.glob("part-*.parquet")}
+    fresh = restart or not _same_plan(directory, cells)
+    present = set() if fresh else {path.name for path in directory.glob("part-*.parquet")} - set(damaged)
     todo = tuple(k for k in range(shards) if part_name(k) not in present)
     number = np.arange(len(cells)) // stage.shard_rows
     open_ids = cells["id"].filter(pa.array(np.isin(number, np.array(todo, dtype=int)))) if len(cells) else cells["id"]
-    taken = _sources(stage, open_ids, store=store, own=directory if not fresh else None, source=source) if reuse else None
-    taken = REUSE_SCHEMA.empty_table() if taken is None else taken
+    own = None if fresh else directory
+    taken = _sources(stage, open_ids, store=store, own=own, source=source) if reuse else REUSE_SCHEMA.empty_table()
     return ShardPlan(
         cells=cells,
         reuse=taken,

@@ -1,8 +1,8 @@
 """Every table of Salon: one frozen row dataclass each, in the order of the DAG.
 
 A field's comment gives its unit or range. `infra.tables` turns a class into its Arrow schema; the schema in a file must
-equal it. Ids are content ids (`infra.identity.row_id`): a hash of everything that determines the row, whose first twelve
-characters are the prompt's, so that what belongs to one prompt lies together in every table.
+equal it. Ids are content ids (`infra.identity.row_id`): a hash of everything that determines the row, led by its group (who
+made it, then the prompt), so that neighbours in a table are computed by one model and belong to neighbouring prompts.
 """
 
 from __future__ import annotations

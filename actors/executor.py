@@ -1,0 +1,54 @@
+"""Ray as a run's executor: connected at the first stage that needs work, actors kept from stage to stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from actors.shard import ShardJob
+from infra import cluster
+from infra.dag import Resources, RowStage, Worker
+from infra.shards import ShardDone
+
+
+class RayExecutor:
+    """Implements `infra.run.Executor`; use it as a context manager, so that actors and Ray end with the run."""
+
+    def __init__(self, address: str = cluster.LOCAL, *, workers: int = 2) -> None:
+        self.address = address
+        self.workers = workers
+        self._stack = ExitStack()
+        self._connected = False
+        self._pools: dict[Resources, Any] = {}
+
+    def __enter__(self) -> RayExecutor:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for pool in self._pools.values():
+            pool.close()
+        self._stack.close()
+
+    def connected(self) -> AbstractContextManager[None]:
+        """Connects once; everything cached costs no Ray at all."""
+        if not self._connected:
+            self._stack.enter_context(cluster.connected(self.address, workers=self.workers))
+            self._connected = True
+        return nullcontext()
+
+    def call(self, function: Callable[..., Any], *arguments: Any, resources: Resources, poll: Callable[[], None]) -> Any:
+        """See `infra.cluster.call`."""
+        return cluster.call(function, *arguments, resources=resources, poll=poll)
+
+    def shards(
+        self, stage: RowStage, directory: Path, worker: Worker, todo: Sequence[int], *, cancelled: Callable[[], bool]
+    ) -> Iterator[ShardDone]:
+        """Shards on a pool of actors; stages with the same resources share one."""
+        from actors.pool import Pool
+
+        pool = self._pools.setdefault(stage.resources, Pool(stage.resources))
+        job = ShardJob(directory=directory, row=stage.row, shard_rows=stage.shard_rows, worker=worker)
+        return pool.run(job, todo, cancelled=cancelled)

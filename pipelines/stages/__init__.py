@@ -1,0 +1,1 @@
+"""What is done, one file a node: typed stages with their options."""

@@ -1,0 +1,69 @@
+"""Stage `render`: every generator of the roster on every training caption; one picture a row."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import pyarrow as pa
+from pydantic import Field, field_validator
+
+from actors.renderer import Renderer
+from infra.config import ConfigError
+from infra.dag import Inputs, RowStage, RunInputs, Worker
+from infra.identity import group_of, key_of, row_id, seed_of
+from pipelines.models.miniature.generators import Generator
+from pipelines.schemas import Picture
+from pipelines.stages.prompts import Prompts
+
+
+class Render(RowStage):
+    """Prompts in; a picture for each (training prompt, generator, sample) out.
+
+    The seed is a hash of (prompt, generator, sample): it does not depend on the batch, the worker or what else is rendered.
+    """
+
+    name: ClassVar = "render"
+    row: ClassVar = Picture
+
+    prompts: Prompts
+    roster: tuple[Generator, ...]
+    samples: int = Field(1, ge=1)
+    "Pictures a generator makes of each prompt."
+
+    @field_validator("roster")
+    @classmethod
+    def _distinct(cls, roster: tuple[Generator, ...]) -> tuple[Generator, ...]:
+        names = [generator.name for generator in roster]
+        if len(roster) < 2 or len(set(names)) != len(names):
+            raise ValueError(f"render needs at least two generators with distinct names, got {names}; change the roster")
+        return roster
+
+    def cells(self, inputs: Inputs) -> pa.Table:
+        """Columns id, prompt_id, text, generator, sample, seed."""
+        prompts = inputs.table(self.prompts, ["id", "text", "split"]).to_pylist()
+        names = {generator.name: key_of(generator) for generator in self.roster}
+        rows = []
+        for prompt in prompts:
+            if prompt["split"] != "train":
+                continue
+            for generator, identity in names.items():
+                group = group_of(generator, prompt["id"])
+                for sample in range(self.samples):
+                    rows.append(
+                        {
+                            "id": row_id(group, self.name, self.version, prompt["text"], identity, sample),
+                            "prompt_id": prompt["id"],
+                            "text": prompt["text"],
+                            "generator": generator,
+                            "sample": sample,
+                            "seed": seed_of(prompt["text"], generator, sample),
+                        }
+                    )
+        if not rows:
+            raise ConfigError("render needs training prompts, got none; raise --prompts")
+        return pa.Table.from_pylist(rows)
+
+    def worker(self, inputs: RunInputs) -> Worker:
+        """A renderer with the whole roster, loaded one by one."""
+        del inputs
+        return Renderer(self.roster, row=Picture, resident=self.resources.resident)
