@@ -1,0 +1,1 @@
+"""Paths between data and noise, and the steps along them."""

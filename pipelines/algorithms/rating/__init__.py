@@ -1,0 +1,1 @@
+"""Strengths of generators from the outcomes of comparisons."""

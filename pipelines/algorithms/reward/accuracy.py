@@ -1,0 +1,87 @@
+"""How often a reward model orders a pair as people do: without ties, with ties, and by noise level.
+
+Ties excluded: over decided pairs, and an exact 0 is wrong. Ties included (Deutsch et al., 2023): differences within a
+threshold are called ties, three classes are scored, and the best threshold is taken, none included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from infra.config import ConfigError
+from pipelines.algorithms.metrics.interval import Interval
+from pipelines.algorithms.metrics.wilson import wilson
+
+
+@dataclass(frozen=True)
+class TiesIncluded:
+    """Three-class accuracy at the threshold that suits it best."""
+
+    accuracy: float
+    threshold: float
+    """Differences of at most this size are ties; below 0: none is."""
+
+
+@dataclass(frozen=True)
+class AccuracyAtTime:
+    """Ties-excluded accuracy of a noise-aware reward model at one time."""
+
+    t: float
+    accuracy: float
+    low: float
+    high: float
+    pairs: int
+
+
+def ties_excluded(difference: Float[np.ndarray, " pairs"], *, outcome: Int[np.ndarray, " pairs"]) -> Interval:
+    """Share of decided pairs (outcome 1 or -1) whose difference r_a - r_b has the outcome's sign, with a Wilson interval."""
+    difference, outcome = np.asarray(difference), np.asarray(outcome)
+    _refuse_nan(difference)
+    decided = outcome != 0
+    right = np.sign(difference[decided]) == outcome[decided]
+    return wilson(int(right.sum()), n=int(decided.sum()))
+
+
+def ties_included(difference: Float[np.ndarray, " pairs"], *, outcome: Int[np.ndarray, " pairs"]) -> TiesIncluded:
+    """The best three-class accuracy over every threshold; outcome is 1 (a), 0 (tie) or -1 (b)."""
+    difference, outcome = np.asarray(difference, dtype=np.float64), np.asarray(outcome)
+    _refuse_nan(difference)
+    if not len(difference):
+        raise ConfigError("ties-included accuracy needs at least one pair, got none")
+    order = np.argsort(np.abs(difference), kind="stable")
+    size, sign, truth = np.abs(difference)[order], np.sign(difference)[order], outcome[order]
+    decided_right = (sign == truth) & (truth != 0)
+    # With the smallest k differences called ties: ties among them, and right signs among the rest.
+    right = (
+        np.concatenate([[0], np.cumsum(truth == 0)])
+        + decided_right.sum()
+        - np.concatenate([[0], np.cumsum(decided_right)])
+    )
+    # A threshold takes all pairs of one size together, so k may only end where the size changes.
+    ends = np.concatenate([[0], np.flatnonzero(np.append(size[1:] != size[:-1], True)) + 1])
+    best = ends[np.argmax(right[ends])]
+    return TiesIncluded(accuracy=float(right[best] / len(size)), threshold=float(size[best - 1]) if best else -1.0)
+
+
+def by_time(
+    difference: Float[np.ndarray, "times pairs"], *, t: Sequence[float], outcome: Int[np.ndarray, " pairs"]
+) -> list[AccuracyAtTime]:
+    """The by-timestep table: ties-excluded accuracy of r_a - r_b at each time in [0, 1]."""
+    rows = []
+    for time, at_time in zip(t, np.asarray(difference), strict=True):
+        accuracy = ties_excluded(at_time, outcome=outcome)
+        rows.append(
+            AccuracyAtTime(
+                t=float(time), accuracy=accuracy.estimate, low=accuracy.low, high=accuracy.high, pairs=accuracy.n
+            )
+        )
+    return rows
+
+
+def _refuse_nan(difference: np.ndarray) -> None:
+    if np.isnan(difference).any():
+        raise ConfigError(f"{int(np.isnan(difference).sum())} reward differences are nan; mask failed rewards first")

@@ -1,0 +1,1 @@
+"""From answers of jurors to labels, and what the jurors are worth."""
