@@ -1,0 +1,55 @@
+"""`salon plan RECIPE`: hit, partial or miss for every stage, rows to do, and what differs. Imports neither torch nor ray."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+
+from infra.artifacts import Store
+from infra.dag import topological
+from infra.plan import HIT, NodePlan, Planner, Policy
+from infra.run import Selection
+from infra.source import Sources
+from jobs.arguments import Parser, build, common
+from jobs.progress import describe, source_note
+
+NOTHING_TO_DO, SOMETHING_TO_DO = 0, 3
+
+
+def main(argv: list[str]) -> int:
+    """Exit status 0: nothing to do; 3: something; 2: bad input."""
+    parser = Parser(prog="salon plan", description=__doc__)
+    common(parser)
+    parser.add_argument("--json", action="store_true", help="machine-readable")
+    parsed, target, _ = build(parser, argv)
+    order = topological(target)
+    selection = Selection(parsed.only, parsed.start, parsed.until, tuple(parsed.force))
+    chosen = selection.of(order)
+    policy = Policy(selection.forced(order), parsed.retry_errors, parsed.strict_code, parsed.verify)
+    sources = Sources(parsed.root / "cache" / "source.json" if parsed.root.is_dir() else None)
+    planner = Planner(store=Store(parsed.root), policy=policy, sources=sources)
+    plans = [plan for stage, plan in ((s, planner.plan(s)) for s in order) if stage in chosen]
+    sources.save()
+    if parsed.json:
+        print(json.dumps([asdict(plan) for plan in plans], indent=1))
+    else:
+        show(plans)
+    return NOTHING_TO_DO if all(plan.state == HIT for plan in plans) else SOMETHING_TO_DO
+
+
+def show(plans: list[NodePlan]) -> None:
+    """A line a stage, then where source has changed."""
+    for plan in plans:
+        print(f"{plan.node:<12} {plan.key[:8]}  {describe(plan)}")
+    for plan in plans:
+        if note := source_note(plan):
+            print(note)
+    todo = sum(plan.state != HIT for plan in plans)
+    print(f"{todo} of {len(plans)} stages to do" if todo else "nothing to do")
+
+
+if __name__ == "__main__":
+    from jobs.cli import guarded
+
+    sys.exit(guarded("plan", sys.argv[1:]))

@@ -1,0 +1,109 @@
+"""Progress of a run: a bar with rate and ETA in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, TextIO
+
+from infra.plan import HIT, NodePlan
+from infra.record import Record
+
+LINE_EVERY_S = 10.0
+
+
+def describe(plan: NodePlan) -> str:
+    """One line: what a stage is about to do."""
+    if plan.state == HIT:
+        text = f"hit      {plan.rows} rows"
+    elif plan.rows is None:
+        text = f"{plan.state:<8} rows known when it runs"
+    else:
+        text = f"{plan.state:<8} {plan.to_do} rows to do" + (f", {plan.to_reuse} taken over" if plan.to_reuse else "")
+    if plan.error_rows and plan.state == HIT:
+        text += f", {plan.error_rows} quarantined (--retry-errors)"
+    if plan.state != HIT and plan.why:
+        text += f"  [{'; '.join(plan.why[:3])}]"
+    return text
+
+
+def source_note(plan: NodePlan) -> str:
+    """What to say where code has changed since a cached artifact was made; "" where it has not."""
+    if plan.state != HIT or not plan.source_changed:
+        return ""
+    shown = ", ".join(plan.source_changed[:3]) + (" …" if len(plan.source_changed) > 3 else "")
+    return f"{plan.node}: source changed since this artifact was made ({shown}); --strict-code computes it again"
+
+
+def duration(seconds: float) -> str:
+    """12s, 3m20s, 2h05m."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    return f"{whole // 60}m{whole % 60:02d}s" if whole < 3600 else f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+class Console:
+    """Implements `infra.run.Progress` on a stream."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.stream = stream or sys.stdout
+        self.terminal = self.stream.isatty()
+        self.began: dict[str, tuple[float, int]] = {}
+        self.last = 0.0
+        self.bar: Any = None
+        self.task: Any = None
+
+    def said(self, line: str) -> None:
+        """A line of its own."""
+        print(line, file=self.stream, flush=True)
+
+    def planned(self, plan: NodePlan) -> None:
+        """Says what the stage will do."""
+        self.said(f"{plan.node:<12} {describe(plan)}")
+        if note := source_note(plan):
+            self.said(f"{'':<12} {note}")
+
+    def advanced(self, node: str, done: int, total: int, note: str) -> None:
+        """Rate and time left; in a terminal continuously, elsewhere a line every ten seconds."""
+        now = time.monotonic()
+        start, first = self.began.setdefault(node, (now, done))
+        if self.terminal:
+            self._bar(node, done, total, note)
+            return
+        if now - self.last < LINE_EVERY_S:
+            return
+        self.last = now
+        rate = (done - first) / (now - start) if now > start else 0.0
+        left = duration((total - done) / rate) if rate > 0 else "?"
+        self.said(f"{node:<12} {done}/{total}  {rate:.1f}/s  {left} left" + (f"  {note}" if note else ""))
+
+    def _bar(self, node: str, done: int, total: int, note: str) -> None:
+        from rich.console import Console as RichConsole
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        if self.bar is None:
+            rate = TextColumn("{task.fields[rate]}")
+            columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
+            self.bar = Progress(*columns, TextColumn("{task.fields[note]}"), console=RichConsole(file=self.stream))
+            self.bar.start()
+            self.task = self.bar.add_task(node, total=total, note="", rate="")
+        start, first = self.began[node]
+        elapsed = time.monotonic() - start
+        rate_text = f"{(done - first) / elapsed:.1f}/s" if elapsed > 0 else ""
+        self.bar.update(self.task, description=node, completed=done, total=total, note=note, rate=rate_text)
+
+    def _close_bar(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = self.task = None
+
+    def finished(self, node: str, record: Record) -> None:
+        """Rows, errors and seconds of a stage that was computed."""
+        self._close_bar()
+        parts = [f"{record.rows} rows", f"{record.seconds:.1f} s"]
+        if record.reused_rows:
+            parts.insert(1, f"{record.computed_rows} computed, {record.reused_rows} taken over")
+        if record.error_rows:
+            parts.append(f"{record.error_rows} quarantined")
+        self.said(f"{node:<12} done     {', '.join(parts)}")
