@@ -84,7 +84,7 @@ def euler_step(
 
 def shift_times(t: Float[torch.Tensor, " count"], *, shift: float) -> Float[torch.Tensor, " count"]:
     """SD3's resolution shift (Esser et al., 2024, eq. 23): shift t / (1 + (shift - 1) t). 1 changes nothing."""
-    return shift * t / (1 + (shift - 1) * t)
+    return shift * t / (shift * t + (1 - t))
 
 
 def sigma_grid(steps: int, *, shift: float = 1.0) -> Float[torch.Tensor, " points"]:

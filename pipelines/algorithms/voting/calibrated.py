@@ -88,7 +88,10 @@ class CalibratedJury(Config):
         shape = (len(given.juror_names), len(ORDERS), CLASSES, 4)
         cell = ((given.juror * 2 + given.order) * CLASSES + truth[given.pair]) * 4 + given.choice
         counted = np.bincount(cell[known], minlength=int(np.prod(shape))).reshape(shape).astype(float)
-        whatever = counted.sum(2, keepdims=True) + 1
+        # One answer of each kind, spread over the truths as the answers are: what was never said is no evidence.
+        by_truth = counted.sum(3, keepdims=True) + 1e-9
+        counted += by_truth / by_truth.sum(2, keepdims=True)
+        whatever = counted.sum(2, keepdims=True)
         whatever /= whatever.sum(3, keepdims=True)
         row = (counted + self.shrinkage * whatever) / (counted.sum(3, keepdims=True) + self.shrinkage)
         evidence = np.log(row / whatever).transpose(0, 1, 3, 2)

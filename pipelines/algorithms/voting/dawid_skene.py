@@ -54,21 +54,19 @@ class DawidSkene(Config):
         return Verdicts(choice=choice, agreement=np.where(judged, posterior.max(1), 0.0), counts=counts)
 
     def fit(self, ballots: Int8[np.ndarray, "pairs jurors"]) -> Confusions:
-        """EM from the shares of the ballots; deterministic, about 10 ns a ballot and round."""
+        """EM from the shares of the ballots; deterministic, some 40 ns a ballot and round."""
         ballots = np.asarray(ballots)
         judged = (ballots != NOTHING).any(1)
         counts = count_ballots(ballots)[:, :NOTHING] + 1e-9
         posterior = counts / counts.sum(1, keepdims=True)
-        rounds = 0
-        for rounds in range(1, self.rounds + 1):
+        change, rounds = 1.0, 0
+        while change > self.tolerance and rounds < self.rounds:
             confusion = _confusions(ballots, posterior=posterior, smoothing=self.smoothing)
             weight = posterior[judged].sum(0) + self.smoothing
             prior = weight / weight.sum()
             updated = _posteriors(ballots, confusion=confusion, prior=prior)
             change = float(np.abs(updated - posterior).max(initial=0.0))
-            posterior = updated
-            if change < self.tolerance:
-                break
+            posterior, rounds = updated, rounds + 1
         return Confusions(posterior=posterior, confusion=confusion, prior=prior, rounds=rounds)
 
 

@@ -1,0 +1,121 @@
+"""Laws of the straight path, of its errors, of the times it is trained at and of the grid it is sampled on."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.config import ConfigError
+from pipelines.algorithms.diffusion.flow import (
+    LogitNormalTimes,
+    UniformTimes,
+    data_of,
+    euler_step,
+    noise_of,
+    path_sample,
+    per_sample_error,
+    shift_times,
+    sigma_grid,
+)
+
+
+@pytest.fixture
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+def some_path(generator, *, shape=(4, 3, 5, 5)):
+    x_0, noise = torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
+    t = torch.rand(shape[0], generator=generator)
+    return x_0, noise, path_sample(x_0, noise=noise, t=t)
+
+
+def test_the_path_starts_at_the_data_and_ends_at_the_noise(generator):
+    x_0, noise, _ = some_path(generator)
+    assert torch.equal(path_sample(x_0, noise=noise, t=torch.zeros(4)).x_t, x_0)
+    assert torch.equal(path_sample(x_0, noise=noise, t=torch.ones(4)).x_t, noise)
+
+
+def test_the_velocity_is_the_derivative_of_the_path_in_time(generator):
+    x_0, noise, path = some_path(generator)
+    later = path_sample(x_0, noise=noise, t=path.t + 0.25)
+    torch.testing.assert_close((later.x_t - path.x_t) / 0.25, path.velocity, atol=1e-5, rtol=1e-5)
+
+
+def test_the_true_velocity_points_back_to_data_and_noise(generator):
+    x_0, noise, path = some_path(generator)
+    torch.testing.assert_close(data_of(path.x_t, velocity=path.velocity, t=path.t), x_0, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(noise_of(path.x_t, velocity=path.velocity, t=path.t), noise, atol=1e-5, rtol=1e-5)
+
+
+def test_euler_along_the_true_velocity_reaches_the_data_on_any_grid(generator):
+    x_0, noise, _ = some_path(generator)
+    x = noise
+    times = sigma_grid(7, shift=3.0).tolist()
+    for s, s_next in zip(times[:-1], times[1:], strict=True):
+        x = euler_step(x, velocity=noise - x_0, s=s, s_next=s_next)
+    torch.testing.assert_close(x, x_0, atol=1e-5, rtol=1e-5)
+
+
+def test_the_error_is_a_mean_over_every_axis_of_a_video():
+    prediction, target = torch.zeros(2, 3, 4, 5, 6), torch.zeros(2, 3, 4, 5, 6)
+    prediction[1] = 2.0
+    assert per_sample_error(prediction, target=target).tolist() == [0.0, 4.0]
+
+
+def test_the_error_of_half_precision_is_taken_in_fp32():
+    prediction = torch.full((1, 1000), 300.0, dtype=torch.float16)
+    error = per_sample_error(prediction, target=torch.zeros_like(prediction))
+    assert error.dtype == torch.float32
+    assert error.item() == 90_000.0  # above the largest fp16
+
+
+def test_times_that_do_not_fit_the_batch_are_refused(generator):
+    x_0, noise, _ = some_path(generator)
+    with pytest.raises(Exception, match="batch|shape|size"):
+        path_sample(x_0, noise=noise, t=torch.rand(3))
+
+
+def test_uniform_times_fill_their_interval(generator):
+    t = UniformTimes(low=0.2, high=0.6).sample(20_000, generator=generator)
+    assert 0.2 <= t.min() < 0.205
+    assert 0.595 < t.max() <= 0.6
+    assert t.mean().item() == pytest.approx(0.4, abs=0.005)
+
+
+def test_logit_normal_times_have_a_normal_logit(generator):
+    logit = torch.logit(LogitNormalTimes(mean=0.5, std=2.0).sample(50_000, generator=generator).double())
+    assert logit.mean().item() == pytest.approx(0.5, abs=0.05)
+    assert logit.std().item() == pytest.approx(2.0, abs=0.05)
+
+
+@pytest.mark.parametrize("sampler", [UniformTimes(), LogitNormalTimes(shift=3.0)])
+def test_the_same_generator_gives_the_same_times(sampler):
+    first = sampler.sample(5, generator=torch.Generator().manual_seed(3))
+    again = sampler.sample(5, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(first, again)
+
+
+def test_an_empty_interval_of_times_is_refused():
+    with pytest.raises(ConfigError, match="swap"):
+        UniformTimes(low=0.9, high=0.1)
+
+
+@given(shift=st.floats(0.1, 20), steps=st.integers(1, 60))
+def test_a_grid_falls_from_one_to_zero(shift, steps):
+    grid = sigma_grid(steps, shift=shift)
+    assert grid[0] == 1 and grid[-1] == 0 and len(grid) == steps + 1
+    assert (grid[1:] < grid[:-1]).all()
+
+
+def test_shifts_compose_by_multiplication():
+    t = torch.linspace(0, 1, 11, dtype=torch.float64)
+    torch.testing.assert_close(shift_times(shift_times(t, shift=2.0), shift=3.0), shift_times(t, shift=6.0))
+
+
+def test_the_grid_is_the_one_of_diffusers():
+    diffusers = pytest.importorskip("diffusers")
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
+    scheduler.set_timesteps(sigmas=np.linspace(1, 1 / 8, 8).tolist())
+    torch.testing.assert_close(sigma_grid(8, shift=3.0).float(), scheduler.sigmas, atol=1e-6, rtol=1e-6)

@@ -1,0 +1,86 @@
+"""Real votes: eleven vision-language judges and people on 1,735 image pairs (GenAI-Bench); skipped where absent."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.algorithms.voting.audit import audit
+from pipelines.algorithms.voting.ballots import NOTHING, Consistency, answers, ballots
+from pipelines.algorithms.voting.calibrated import CalibratedJury
+from pipelines.algorithms.voting.dawid_skene import DawidSkene
+from pipelines.algorithms.voting.panel import Majority
+
+DATA = Path(__file__).resolve().parents[4].parent / "shared" / "data"
+VOTES, HUMANS = DATA / "genai_bench_image_votes.jsonl", DATA / "genai_bench_image_humans.jsonl"
+pytestmark = pytest.mark.skipif(not (VOTES.exists() and HUMANS.exists()), reason=f"no GenAI-Bench votes in {DATA}")
+
+READABLE = {"[[A>B]]": "a", "[[B>A]]": "b", "[[A=B=Good]]": "tie", "[[A=B=Bad]]": "tie"}
+PEOPLE = {"leftvote": 0, "rightvote": 1, "tievote": 2, "bothbad_vote": 2}
+
+
+@pytest.fixture(scope="module")
+def given():
+    rows = [json.loads(line) for line in VOTES.read_text().splitlines()]
+    return answers(
+        [f"{row['idx']:04d}" for row in rows],
+        juror=[row["juror"] for row in rows],
+        order=["ab"] * len(rows),
+        choice=[READABLE.get((row["answer"] or "").replace(" ", ""), "unparsable") for row in rows],
+    )
+
+
+@pytest.fixture(scope="module")
+def panel(given):
+    return ballots(given, options=Consistency())
+
+
+@pytest.fixture(scope="module")
+def truth():
+    rows = sorted((json.loads(line) for line in HUMANS.read_text().splitlines()), key=lambda row: row["idx"])
+    return np.array([PEOPLE[row["human_vote"]] for row in rows], dtype=np.int8)
+
+
+def halves(pairs, *, seed):
+    order = np.random.default_rng(seed).permutation(pairs)
+    return order[: pairs // 2], order[pairs // 2 :]
+
+
+def accuracies(panel, truth):
+    return (panel == truth[:, None]).mean(0)
+
+
+def test_the_published_accuracies_of_single_judges_come_out(given, panel, truth):
+    accuracy = dict(zip(given.juror_names, accuracies(panel, truth), strict=True))
+    assert max(accuracy, key=accuracy.__getitem__) == "gpt4o"
+    assert accuracy["gpt4o"] == pytest.approx(0.480, abs=0.001)
+    answering = {row.juror for row in audit(given, ballots=panel) if row.failure_rate < 0.5}
+    assert min(accuracy[juror] for juror in answering) == pytest.approx(0.26, abs=0.005)
+
+
+def test_the_audit_finds_the_judges_that_answer_a_whatever_is_shown(given, panel):
+    figures = {row.juror: row for row in audit(given, ballots=panel)}
+    assert figures["llava"].position_bias == 1.0 and figures["cogvlm"].position_bias == 1.0
+    assert abs(figures["gpt4o"].position_bias) < 0.15
+    assert figures["instructblip"].failure_rate == pytest.approx(0.89, abs=0.005)
+
+
+def test_the_plain_majority_is_worse_than_the_best_judge(panel, truth):
+    plain = (Majority().verdicts(panel).choice == truth).mean()
+    assert plain == pytest.approx(0.38, abs=0.005)
+    assert plain < accuracies(panel, truth).max() - 0.05
+
+
+def test_dawid_skene_without_a_label_is_better_than_the_best_judge(panel, truth):
+    assert (DawidSkene().verdicts(panel).choice == truth).mean() >= accuracies(panel, truth).max() + 0.02
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_jury_calibrated_on_one_half_is_better_than_the_best_judge_on_the_other(given, panel, truth, seed):
+    known, unseen = halves(len(truth), seed=seed)
+    labels = np.full_like(truth, NOTHING)
+    labels[known] = truth[known]
+    calibration = CalibratedJury().fit(given, truth=labels)
+    right = calibration.verdicts(given, ballots=panel).choice == truth
+    assert right[unseen].mean() >= accuracies(panel[unseen], truth[unseen]).max()
