@@ -1,0 +1,159 @@
+"""DeepSpeed ZeRO 1, 2 and 3 behind the engine's interface.
+
+DeepSpeed's own checkpoints belong to one number of workers. Here moments are gathered parameter by parameter on rank 0 and
+written whole, so that a run may go on with another number of workers, another stage, or plain torch; the price is 12 bytes
+of memory a trained parameter on rank 0's host.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from actors.engines.training import MOMENTS, STEP, AdamW, Engine, EngineOptions, State, trained_parameters
+
+
+class DeepSpeedEngine(Engine):
+    """Optimiser states (1), gradients (2) and parameters (3) divided among the workers."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        optimizer: AdamW,
+        clip: float,
+        options: EngineOptions,
+        passes: int,
+        device: torch.device,
+    ) -> None:
+        deepspeed = _import_deepspeed()
+        if not dist.is_initialized():
+            _alone(device)
+        self.trained = trained_parameters(model)
+        self.shapes = {name: parameter.shape for name, parameter in self.trained.items()}
+        self.zero = options.zero
+        self.engine, *_ = deepspeed.initialize(
+            model=model,
+            optimizer=optimizer.build(list(self.trained.values()), learning_rate=0.0),
+            model_parameters=list(self.trained.values()),
+            config=_settings(options, clip=clip, passes=passes),
+            dist_init_required=False,
+        )
+        self.model = self.engine
+        self.passes = passes
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Adds to the gradients; DeepSpeed counts the passes and reduces at the last."""
+        self.engine.backward(loss, scale_wrt_gas=False)
+        if not self.engine.is_gradient_accumulation_boundary():
+            self.engine.step()  # counts the pass, updates nothing
+
+    def step(self, learning_rate: float) -> float:
+        """Averages over ranks, clips and steps."""
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.engine.step()
+        return float(self.engine.get_global_grad_norm())
+
+    def state(self) -> State | None:
+        """Gathers one parameter after the other, so that rank 0 alone ever holds all."""
+        from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
+
+        first = dist.get_rank() == 0
+        count = self._step_count()
+        found: State = {STEP: torch.tensor(count)}
+        for name, parameter in self.trained.items():
+            whole = {"param": safe_get_full_fp32_param(parameter)}
+            for key in MOMENTS:
+                started = count > 0
+                whole[key] = safe_get_full_optimizer_state(parameter, key) if started else None
+            if first:
+                zeros = torch.zeros(self.shapes[name])
+                for key, value in whole.items():
+                    found[f"{key}/{name}"] = zeros if value is None else value.detach().float().cpu().clone()
+        return found if first else None
+
+    def restore(self, state: State) -> None:
+        """Fills every rank's share of the moments and of the fp32 masters."""
+        optimizer = self.engine.optimizer
+        flats = optimizer.fp32_partitioned_groups_flat if self.zero == 3 else optimizer.single_partition_of_fp32_groups
+        for flat in flats:
+            moments = {key: torch.zeros_like(flat) for key in MOMENTS}
+            optimizer.optimizer.state[flat] = {STEP: state[STEP].clone()} | moments
+        if self.zero < 3:
+            optimizer._lazy_init_hp_params_optimizer_state()
+        for name, parameter in self.trained.items():
+            for key in ("param", *MOMENTS):
+                self._set(parameter, state[f"{key}/{name}"], key=key)
+
+    def _set(self, parameter: nn.Parameter, value: torch.Tensor, *, key: str) -> None:
+        from deepspeed.utils import (
+            safe_set_full_fp32_param,
+            safe_set_full_optimizer_state,
+            safe_set_local_fp32_param,
+            safe_set_local_optimizer_state,
+        )
+
+        value = value.to(self.engine.device)
+        if self.zero < 3:
+            if key == "param":
+                safe_set_full_fp32_param(parameter, value)
+            else:
+                safe_set_full_optimizer_state(parameter, value, key)
+            return
+        share = _share(value, size=parameter.ds_tensor.ds_numel)
+        if key == "param":
+            safe_set_local_fp32_param(parameter, share)
+        else:
+            safe_set_local_optimizer_state(parameter, share, key)
+
+    def _step_count(self) -> float:
+        states = list(self.engine.optimizer.optimizer.state.values())
+        return float(states[0][STEP]) if states else 0.0
+
+
+def _share(value: torch.Tensor, *, size: int) -> torch.Tensor:
+    """This rank's part of a parameter that ZeRO 3 cut into parts of `size`, the last one padded with zeros."""
+    padded = torch.zeros(size * dist.get_world_size(), dtype=value.dtype, device=value.device)
+    padded[: value.numel()] = value.flatten()
+    return padded.narrow(0, dist.get_rank() * size, size).clone()
+
+
+def _settings(options: EngineOptions, *, clip: float, passes: int) -> dict[str, Any]:
+    return {
+        "train_micro_batch_size_per_gpu": 1,  # bookkeeping only: the trainer weighs its losses itself
+        "gradient_accumulation_steps": passes,
+        "gradient_clipping": clip,
+        "zero_optimization": {"stage": options.zero, "overlap_comm": torch.cuda.is_available()},
+        "bf16": {"enabled": options.bf16},
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": 2**31,
+    }
+
+
+def _import_deepspeed() -> Any:
+    """DeepSpeed without the operator it would compile at its first use on a CPU."""
+    os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    import deepspeed
+    import deepspeed.ops
+    from deepspeed.utils import logger
+
+    logger.setLevel(logging.ERROR)
+    if not torch.cuda.is_available():
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    return deepspeed
+
+
+def _alone(device: torch.device) -> None:
+    """A process group of this process, where no launcher made one."""
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    with tempfile.NamedTemporaryFile(prefix="salon_group_", delete=False) as meeting:
+        dist.init_process_group(backend, init_method=f"file://{meeting.name}", rank=0, world_size=1)
