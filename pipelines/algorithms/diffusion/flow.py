@@ -1,8 +1,8 @@
 """Rectified flow: the straight path from data to noise, its velocity, and Euler's steps back (Liu et al., 2023).
 
-x_t = (1 - t) x_0 + t x_1 with x_1 ~ N(0, I) and t in [0, 1], where 1 is noise; the velocity is v = x_1 - x_0. Sampling
-steps from s to s' < s, so ds < 0. Errors are means over all dimensions but the batch, in fp32: with sums instead, divide
-beta by the number of elements.
+x_t = (1 - t) x_0 + t x_1 with x_1 ~ N(0, I) and t in [0, 1], where 1 is noise; the velocity is v = x_1 - x_0.
+Sampling steps from s to s' < s, so ds < 0. Errors are means over all dimensions but the batch, in fp32: with sums
+instead, divide beta by the number of elements.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def shift_times(t: Float[torch.Tensor, " count"], *, shift: float) -> Float[torc
 
 
 def sigma_grid(steps: int, *, shift: float = 1.0) -> Float[torch.Tensor, " points"]:
-    """The `steps` + 1 times of a sampler, from 1 (noise) down to exactly 0, in fp64 so that no step is lost to rounding."""
+    """The `steps` + 1 times of a sampler, from 1 (noise) down to exactly 0, in fp64."""
     return shift_times(torch.linspace(1.0, 0.0, steps + 1, dtype=torch.float64), shift=shift)
 
 

@@ -1,7 +1,7 @@
 """Bootstrap intervals of means and of paired differences (Efron & Tibshirani, 1993, percentile method).
 
-Paired: base and tuned are measured on the same prompts with the same seeds, so their difference is resampled, not the two
-apart. Where a prompt has several samples, prompts are resampled, since samples of one prompt are not independent.
+Paired: base and tuned are measured on the same prompts with the same seeds, so their difference is resampled, not the
+two apart. Where a prompt has several samples, prompts are resampled: samples of one prompt are not independent.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 from jaxtyping import Float
+from pydantic import Field
 
 from infra.config import Config, ConfigError
 from pipelines.algorithms.metrics.interval import Interval
-from pydantic import Field
 
 _CHUNK = 4_000_000
 """Draws held in memory at once."""

@@ -1,4 +1,4 @@
-"""The gate against reward hacking: what was trained on rises, what was never trained on falls, and the pipeline stops."""
+"""The gate against reward hacking: what was trained on rises, what never was falls, and the pipeline stops."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """The algebra all preference losses on pairs share: errors, the implicit reward margin, and what is reported.
 
-inside = -(beta / 2) [(E_w - Eref_w) - (E_l - Eref_l)] (Wallace et al., 2024, eq. 14; Liu et al., 2025, eq. 6) is the margin
-by which the policy, seen as a reward model, prefers the winner. All four errors are per-sample means at one shared noise
-and one shared time; the reference's carry no gradient. A method turns `inside` into a loss per pair: never average
-`inside` over the batch first.
+inside = -(beta / 2) [(E_w - Eref_w) - (E_l - Eref_l)] (Wallace et al., 2024, eq. 14; Liu et al., 2025, eq. 6) is the
+margin by which the policy, seen as a reward model, prefers the winner. All four errors are per-sample means at one
+shared noise and one shared time; the reference's carry no gradient. A method turns `inside` into a loss per pair: never
+average `inside` over the batch first.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Bradley-Terry strengths by maximum likelihood, with ties, and their bootstrap intervals.
 
 P(i beats j) = sigma(s_i - s_j). A tie is half a win of each, or an outcome of its own with weight
-nu sqrt(p_i p_j) beside p_i and p_j (Davidson, 1970), p = exp(s), nu fitted. Both are concave in (s, ln nu): Newton's method
-with step halving. The order of the games does not matter.
+nu sqrt(p_i p_j) beside p_i and p_j (Davidson, 1970), p = exp(s), nu fitted. Both are concave in (s, ln nu): Newton's
+method with step halving. The order of the games does not matter.
 """
 
 from __future__ import annotations

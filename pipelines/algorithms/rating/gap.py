@@ -1,4 +1,4 @@
-"""The posterior gap of a pair: how much better the winner's picture is, given who made it and that it won (ArenaPO, eq. 12).
+"""The posterior gap of a pair: by how much the winner is better, given who made it and that it won (ArenaPO, eq. 12).
 
 Qualities are draws from the generators' strengths, so the difference is N(m, s^2) with m = mu_w - mu_l and
 s^2 = sigma_w^2 + sigma_l^2; given that it is positive, its mean is m + s lambda(m / s), lambda = pdf / cdf.
@@ -24,7 +24,7 @@ def posterior_gap(mu_winner: float, *, sigma_winner: float, mu_loser: float, sig
 def posterior_gaps(
     winner: Sequence[int], *, loser: Sequence[int], mu: Sequence[float], sigma: Sequence[float]
 ) -> list[float]:
-    """The gap of every pair, whose generators are positions in `mu` and `sigma`; pairs of the same two are computed once."""
+    """The gap of every pair; its generators are positions in `mu` and `sigma`. The same two are computed once."""
 
     @cache
     def gap(won: int, lost: int) -> float:

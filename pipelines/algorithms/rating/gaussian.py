@@ -35,7 +35,7 @@ class GaussianRating(Config):
     draw_probability: float = Field(0.10, gt=0, lt=1)
     """Share of ties expected between equals; sets the width of a tie."""
     orders: int = Field(1, ge=1)
-    """Over how many orders of the games to average: the given one, then shuffled ones. More than 1 needs tau = 0."""
+    """Orders of the games to average over: the given one, then shuffled ones. More than 1 needs tau = 0."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def rate(
     options: GaussianRating,
     generator: np.random.Generator,
 ) -> Strengths:
-    """Strengths after the games in their order; `choice` is a (first won), b or tie; `generator` shuffles further orders."""
+    """Strengths after the games in their order; `choice` is a (first won), b or tie; `generator` shuffles."""
     if options.orders > 1 and options.tau > 0:
         raise ConfigError(
             f"GaussianRating: orders = {options.orders} averages what tau = {options.tau} forgets; set tau to 0"

@@ -38,7 +38,7 @@ class AccuracyAtTime:
 
 
 def ties_excluded(difference: Float[np.ndarray, " pairs"], *, outcome: Int[np.ndarray, " pairs"]) -> Interval:
-    """Share of decided pairs (outcome 1 or -1) whose difference r_a - r_b has the outcome's sign, with a Wilson interval."""
+    """Share of decided pairs (outcome 1 or -1) whose r_a - r_b has the outcome's sign, with a Wilson interval."""
     difference, outcome = np.asarray(difference), np.asarray(outcome)
     _refuse_nan(difference)
     decided = outcome != 0

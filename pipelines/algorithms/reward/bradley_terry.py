@@ -1,4 +1,4 @@
-"""Pairwise losses of reward models: Bradley-Terry, and Bradley-Terry with ties (Rao & Kupper, 1967; Liu et al., 2025, eq. 2).
+"""Pairwise losses of reward models: Bradley-Terry, without and with ties (Rao & Kupper, 1967; Liu et al., 2025, eq. 2).
 
 With D = r_a - r_b and theta > 1: P(a) = sigma(D - ln theta), P(b) = sigma(-D - ln theta), and the tie has the rest,
 P(tie) = (theta^2 - 1) P(a) P(b). VideoAlign's eq. 1 prints theta on the other term, which does not sum to 1.

@@ -19,7 +19,7 @@ class JurorAudit:
     juror: str
     votes: int
     position_bias: float
-    """Share of decided answers for the picture shown first minus for the second, in [-1, 1]; 0 is none, if orders balance."""
+    """Decided answers for the picture shown first minus for the second, as a share of both, in [-1, 1]; 0 is none."""
     tie_rate: float
     """Ties among readable answers."""
     failure_rate: float
@@ -60,7 +60,7 @@ def _contradictions(given: Answers) -> tuple[np.ndarray, np.ndarray]:
     cell = ((given.pair * jurors + given.juror) * 2 + given.order) * 4 + given.choice
     table = np.bincount(cell, minlength=len(given.pair_ids) * jurors * 8).reshape(-1, jurors, 2, 4)
     readable = table[..., :NOTHING] > 0
-    both = readable.any(3).all(2)
+    both = readable[:, :, 0].any(2) & readable[:, :, 1].any(2)
     differ = both & (readable.any(2).sum(2) > 1)
     return both.sum(0), differ.sum(0)
 

@@ -28,7 +28,7 @@ class Consistency(Config):
     contradiction: Literal["tie", "abstain"] = "tie"
     """When the answers to the two orders differ."""
     unconfirmed: Literal["count", "abstain"] = "abstain"
-    """When one of several answers could not be read: take the readable one, or nothing. A pair shown once counts as it is."""
+    """When one of several answers could not be read: the readable one, or nothing. A pair shown once counts."""
 
 
 @dataclass(frozen=True)

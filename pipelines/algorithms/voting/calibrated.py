@@ -1,8 +1,8 @@
 """A jury calibrated on a human-labelled share: each juror's confusion by order, shrunk to nothing where data are few.
 
-P(answer | truth) is the juror's counted row pulled towards its answers whatever the truth, so a juror that answers alike
-whatever is shown, or that people have hardly checked, adds no evidence. Jurors repeat one another, and independent evidence
-would count that twice: one exponent on all evidence, chosen by cross-validated likelihood, corrects it.
+P(answer | truth) is the juror's counted row pulled towards its answers whatever the truth, so a juror that answers
+alike whatever is shown, or that people have hardly checked, adds no evidence. Jurors repeat one another, which naive
+evidence counts twice: one exponent on all evidence, chosen by cross-validated likelihood, corrects it.
 """
 
 from __future__ import annotations

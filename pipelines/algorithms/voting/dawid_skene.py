@@ -1,7 +1,7 @@
 """Jurors weighted by how they err, learned without labels (Dawid & Skene, 1979): EM over truths and confusion matrices.
 
-A juror's row says what it answers when the truth is a, b or tie; jurors whose rows are alike carry no information and lose
-their weight. Jurors are taken to err independently; where they do not, the posterior is too sure of itself.
+A juror's row says what it answers when the truth is a, b or tie; jurors whose rows are alike carry no information and
+lose their weight. Jurors are taken to err independently; where they do not, the posterior is too sure of itself.
 """
 
 from __future__ import annotations
@@ -59,15 +59,16 @@ class DawidSkene(Config):
         judged = (ballots != NOTHING).any(1)
         counts = count_ballots(ballots)[:, :NOTHING] + 1e-9
         posterior = counts / counts.sum(1, keepdims=True)
-        change, rounds = 1.0, 0
-        while change > self.tolerance and rounds < self.rounds:
+        rounds = 0
+        while True:
             confusion = _confusions(ballots, posterior=posterior, smoothing=self.smoothing)
             weight = posterior[judged].sum(0) + self.smoothing
             prior = weight / weight.sum()
             updated = _posteriors(ballots, confusion=confusion, prior=prior)
             change = float(np.abs(updated - posterior).max(initial=0.0))
             posterior, rounds = updated, rounds + 1
-        return Confusions(posterior=posterior, confusion=confusion, prior=prior, rounds=rounds)
+            if change < self.tolerance or rounds == self.rounds:
+                return Confusions(posterior=posterior, confusion=confusion, prior=prior, rounds=rounds)
 
 
 def _confusions(ballots: np.ndarray, *, posterior: np.ndarray, smoothing: float) -> np.ndarray:

@@ -20,7 +20,7 @@ class Verdicts:
     choice: Int8[np.ndarray, " pairs"]
     """Code of a, b or tie; never nothing: a pair nobody judged is a tie with agreement 0."""
     agreement: Float[np.ndarray, " pairs"]
-    """How sure the panel is, in [0, 1]: the share of readable ballots behind the choice, or its posterior probability."""
+    """How sure the panel is, in [0, 1]: share of readable ballots behind the choice, or its posterior probability."""
     counts: Int[np.ndarray, "pairs 4"]
     """Ballots for a, b, tie and nothing."""
 

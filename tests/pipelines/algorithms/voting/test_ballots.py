@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.config import ConfigError
-from pipelines.algorithms.voting.ballots import A, B, CHOICES, NOTHING, TIE, Consistency, answers, ballots
+from pipelines.algorithms.voting.ballots import CHOICES, NOTHING, TIE, A, B, Consistency, answers, ballots
 
 choice = st.sampled_from(CHOICES)
 

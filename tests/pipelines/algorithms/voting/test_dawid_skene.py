@@ -20,7 +20,7 @@ def simulated(confusions, *, pairs, seed, silence=0.0):
 
 
 def test_the_confusions_of_a_simulation_are_found():
-    truth, ballots = simulated([GOOD] * 4, pairs=4000, seed=0, silence=0.1)
+    _, ballots = simulated([GOOD] * 4, pairs=4000, seed=0, silence=0.1)
     found = DawidSkene().fit(ballots)
     assert np.abs(found.confusion - GOOD).max() < 0.06
     assert np.abs(found.prior - [0.4, 0.4, 0.2]).max() < 0.04

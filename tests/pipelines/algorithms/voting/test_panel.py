@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pipelines.algorithms.voting.ballots import A, B, NOTHING, TIE
+from pipelines.algorithms.voting.ballots import NOTHING, TIE, A, B
 from pipelines.algorithms.voting.dawid_skene import DawidSkene
 from pipelines.algorithms.voting.panel import Majority, Unanimous
 
