@@ -1,0 +1,1 @@
+"""How a pair of pictures becomes questions to a juror, and how its answers become a verdict."""

@@ -1,0 +1,56 @@
+"""Both pictures in one prompt; the answer is a letter or a tie. Position bias is possible and is to be measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import Field, model_validator
+
+from infra.config import Config, ConfigError
+from pipelines.algorithms.prompting.question import Answer, Picture, Question, Verdict, rounded
+
+
+class Pairwise(Config):
+    """Asks once: which of two pictures shows the caption."""
+
+    before: str = ""
+    """Text before the first picture."""
+    between: str = ""
+    """Text between the pictures."""
+    after: str = "which shows {caption}?"
+    """Text after the second picture; {caption} stands for the prompt's text."""
+    first: str = Field("A", min_length=1)
+    """Answer for the picture shown first; one token of the model."""
+    second: str = Field("B", min_length=1)
+    """Answer for the picture shown second; one token of the model."""
+    tie: str = Field("tie", min_length=1)
+    """Answer for neither; one token of the model."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Pairwise:
+        if len({self.first, self.second, self.tie}) < 3:
+            raise ConfigError(f"Pairwise: answers {self.first!r}, {self.second!r}, {self.tie!r} must differ")
+        if "{caption}" not in self.before + self.between + self.after:
+            raise ConfigError("Pairwise: no text holds {caption}, so the juror would not know what is asked; add it")
+        return self
+
+    def questions(self, text: str, *, first: Picture, second: Picture) -> tuple[Question, ...]:
+        """One question with both pictures in the order shown."""
+        before, between, after = (part.replace("{caption}", text) for part in (self.before, self.between, self.after))
+        parts = tuple(part for part in (before, 0, between, 1, after) if part != "")
+        return (Question(parts, (first, second), (self.first, self.second, self.tie)),)
+
+    def verdict(self, answers: Sequence[Answer]) -> Verdict:
+        """The letter that was said; score = log p(first) - log p(second)."""
+        (answer,) = answers
+        said = answer.text.strip()
+        if said == self.first:
+            choice = "first"
+        elif said == self.second:
+            choice = "second"
+        elif said == self.tie:
+            choice = "tie"
+        else:
+            return Verdict(answer.text, "unparsable", None)
+        odds = answer.log_probabilities[self.first] - answer.log_probabilities[self.second]
+        return Verdict(answer.text, choice, rounded(odds))

@@ -1,0 +1,49 @@
+"""Each picture on its own: does it show the caption? The pair's answer is the difference of the two log-odds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import Field, model_validator
+
+from infra.config import Config, ConfigError
+from pipelines.algorithms.prompting.question import Answer, Picture, Question, Verdict, rounded
+
+
+class Pointwise(Config):
+    """Asks twice, once a picture; knows no position, so it cannot be biased by it."""
+
+    before: str = ""
+    """Text before the picture."""
+    after: str = "does this show {caption}?"
+    """Text after the picture; {caption} stands for the prompt's text."""
+    yes: str = Field("yes", min_length=1)
+    """Answer for a picture that fits; one token of the model."""
+    no: str = Field("no", min_length=1)
+    """Answer for a picture that does not fit; one token of the model."""
+    tie_within: float = Field(0.2, ge=0)
+    """Difference of log-odds (natural logarithm) up to which two pictures are a tie."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Pointwise:
+        if self.yes == self.no:
+            raise ConfigError(f"Pointwise: both answers are {self.yes!r}; they must differ")
+        if "{caption}" not in self.before + self.after:
+            raise ConfigError("Pointwise: no text holds {caption}, so the juror would not know what is asked; add it")
+        return self
+
+    def questions(self, text: str, *, first: Picture, second: Picture) -> tuple[Question, ...]:
+        """The same question about each picture, in the order shown."""
+        before, after = (part.replace("{caption}", text) for part in (self.before, self.after))
+        parts = tuple(part for part in (before, 0, after) if part != "")
+        return tuple(Question(parts, (picture,), (self.yes, self.no)) for picture in (first, second))
+
+    def verdict(self, answers: Sequence[Answer]) -> Verdict:
+        """Which picture is more surely a yes; unparsable where either answer is neither yes nor no."""
+        raw = " | ".join(answer.text for answer in answers)
+        if any(answer.text.strip() not in (self.yes, self.no) for answer in answers):
+            return Verdict(raw, "unparsable", None)
+        first, second = (a.log_probabilities[self.yes] - a.log_probabilities[self.no] for a in answers)
+        odds = rounded(first - second)
+        choice = "tie" if abs(odds) <= self.tie_within else "first" if odds > 0 else "second"
+        return Verdict(raw, choice, odds)
