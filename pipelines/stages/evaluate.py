@@ -1,0 +1,214 @@
+"""Stage `evaluate`: base and tuned on held-out captions with identical seeds, by measures nobody trained on.
+
+The exact checker (strict, partial, quality) decides; the jury's and the reward model's win rates stand beside, because they
+were trained on. When those rise while the checker falls, the gate fails the stage: that is reward hacking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field
+
+from actors.renderer import Models, encode_png
+from infra.config import Config, ConfigError
+from infra.dag import Context, Inputs, RowStage, RunInputs, Worker
+from infra.identity import group_of, key_of, row_id, seed_of
+from pipelines.algorithms.metrics.bootstrap import Bootstrap, paired_difference
+from pipelines.algorithms.metrics.gate import Gate, Measure, judge
+from pipelines.algorithms.metrics.interval import Interval
+from pipelines.algorithms.metrics.win_rate import win_rate, wins
+from pipelines.models.miniature.checker import check
+from pipelines.models.miniature.generators import Generator
+from pipelines.models.miniature.grammar import TASKS, Expectation
+from pipelines.models.miniature.jurors import JurorModel
+from pipelines.schemas import Evaluation, EvaluationSummary
+from pipelines.stages.prompts import Prompts
+from pipelines.stages.reward import Reward
+from pipelines.stages.tune import Tune
+
+CHECKED = ("strict", "partial", "quality")
+OVERALL = "overall"
+
+
+class GateFailed(RuntimeError):
+    """What was trained on rises while what never was falls; the evaluation is in the message."""
+
+
+class RewardModel(Config):
+    """Where a reward model lies and at which noise level it scores clean pictures."""
+
+    folder: str
+    t: float = Field(0.05, gt=0, lt=1)
+
+
+class Comparison:
+    """The worker: renders both, checks both, asks the jury in both orders and the reward model."""
+
+    def __init__(
+        self, base: Generator, tuned: Generator, jury: Sequence[JurorModel], *, reward: RewardModel, resident: int
+    ) -> None:
+        self.generators = {"base": base, "tuned": tuned}
+        self.jury = list(jury)
+        self.reward = reward
+        self.resident = resident
+
+    def open(self) -> None:
+        """Loads both generators and the reward model; jurors as they are asked."""
+        from pipelines.models.reward import load_reward
+
+        self.samplers = {side: generator.load() for side, generator in self.generators.items()}
+        self.jurors = Models(self.jury, resident=self.resident)
+        self.scorer = load_reward(Path(self.reward.folder))
+
+    def run(self, cells: pa.Table) -> list[Evaluation]:
+        """One row a cell, in order."""
+        rows = cells.to_pylist()
+        texts, seeds = [row["text"] for row in rows], [row["seed"] for row in rows]
+        pictures = {side: sampler.sample(texts, seeds) for side, sampler in self.samplers.items()}
+        images = {side: [encode_png(picture) for picture in drawn] for side, drawn in pictures.items()}
+        png = {side: [image.bytes for image in encoded] for side, encoded in images.items()}
+        jury = self._jury(texts, png["base"], png["tuned"])
+        rewards = {side: self.scorer.score(np.stack(drawn), texts, self.reward.t) for side, drawn in pictures.items()}
+        found = []
+        for i, row in enumerate(rows):
+            expectation = Expectation.from_json(row["expectation"])
+            values: dict[str, Any] = {name: row[name] for name in ("id", "prompt_id", "text", "task", "sample", "seed")}
+            for side in ("base", "tuned"):
+                checked = check(pictures[side][i], expectation)
+                values |= {side: images[side][i], f"{side}_reward": float(rewards[side][i])}
+                values |= {f"{side}_{name}": getattr(checked, name) for name in CHECKED}
+            found.append(Evaluation(**values, jury=jury[i]))
+        return found
+
+    def _jury(self, texts: list[str], base: list[bytes], tuned: list[bytes]) -> list[float]:
+        """1, 0.5 or 0 a caption: the majority of the jurors, each asked in both orders; a contradiction is a tie."""
+        balance = np.zeros(len(texts))
+        for juror in self.jury:
+            loaded = self.jurors.get(juror.name)
+            there = loaded.judge(list(zip(texts, base, tuned, strict=True)))
+            back = loaded.judge(list(zip(texts, tuned, base, strict=True)))
+            for i, (one, other) in enumerate(zip(there, back, strict=True)):
+                if (one.choice, other.choice) == ("second", "first"):
+                    balance[i] += 1
+                elif (one.choice, other.choice) == ("first", "second"):
+                    balance[i] -= 1
+        return (0.5 + 0.5 * np.sign(balance)).tolist()
+
+
+class Evaluate(RowStage):
+    """Held-out prompts, base and tuned in; a row for each (caption, sample) out, and a summary with intervals."""
+
+    name: ClassVar = "evaluate"
+    row: ClassVar = Evaluation
+    tables: ClassVar[Mapping[str, type]] = {"summary": EvaluationSummary}
+
+    prompts: Prompts
+    base: Generator
+    tune: Tune
+    reward: Reward
+    jury: tuple[JurorModel, ...]
+    samples: int = Field(1, ge=1)
+    "Pictures of each caption and model."
+    seed: int = Field(0, ge=0)
+    "Of the pictures: other seeds are other pictures of the same captions."
+    reward_time: float = Field(0.05, gt=0, lt=1)
+    "Noise level at which the reward model scores clean pictures."
+    bootstrap: Bootstrap = Bootstrap()
+    gate: Gate = Gate()
+    shard_rows: int = Field(128, ge=1)
+    "Rows a file and a call."
+
+    def cells(self, inputs: Inputs) -> pa.Table:
+        """Columns id, prompt_id, text, task, sample, seed, expectation."""
+        columns = ["id", "text", "task", "split", "expectation"]
+        prompts = [p for p in inputs.table(self.prompts, columns).to_pylist() if p["split"] == "evaluation"]
+        if not prompts:
+            raise ConfigError("evaluate needs held-out prompts, got none; raise --evaluation")
+        settings = [key_of(self.base), self.tune.key, self.reward.key, self.reward_time, [key_of(j) for j in self.jury]]
+        maker = key_of(settings)
+        rows = []
+        for prompt in prompts:
+            for sample in range(self.samples):
+                rows.append(
+                    {
+                        "id": row_id(group_of(self.name, prompt["id"]), maker, prompt["text"], self.seed, sample),
+                        "prompt_id": prompt["id"],
+                        "text": prompt["text"],
+                        "task": prompt["task"],
+                        "sample": sample,
+                        "seed": seed_of("evaluation", prompt["text"], self.seed, sample),
+                        "expectation": prompt["expectation"],
+                    }
+                )
+        return pa.Table.from_pylist(rows)
+
+    def worker(self, inputs: RunInputs) -> Worker:
+        """Everything that judges, on one device."""
+        tuned = self.base.tuned(inputs.weights(self.tune), adapter=self.tune.adapter.kind)
+        reward = RewardModel(folder=str(inputs.weights(self.reward)), t=self.reward_time)
+        return Comparison(self.base, tuned, self.jury, reward=reward, resident=max(len(self.jury), 1))
+
+    def finish(self, context: Context, rows: Callable[..., pa.Table]) -> None:
+        """The summary, and the gate; raises GateFailed where it does not pass."""
+        skipped = {"base", "tuned", "text"}
+        names = [name for name in Evaluation.__dataclass_fields__ if name not in skipped]
+        table = rows(names)
+        columns = {name: np.array(table[name].to_pylist()) for name in names}
+        summary = self._summary(columns)
+        context.emit("summary", summary)
+        overall = {row.measure: row for row in summary if row.task == OVERALL}
+        measures = [
+            Measure(name, trained_on=name not in CHECKED, difference=Interval(r.difference, r.low, r.high, r.n))
+            for name, r in overall.items()
+        ]
+        verdict = judge(measures, options=self.gate)
+        context.metric("gate", {"passed": verdict.passed, "reasons": list(verdict.reasons)})
+        strict = overall["strict"]
+        for name in ("base", "tuned", "difference", "low", "high"):
+            context.metric(f"strict_{name}", getattr(strict, name))
+        if not verdict.passed:
+            raise GateFailed(
+                "the gate does not pass: " + "; ".join(verdict.reasons) + ". Lower the learning rate or the steps of "
+                "tune, or raise its beta; gate.tolerance says how much of a fall is put up with"
+            )
+
+    def _summary(self, columns: dict[str, np.ndarray]) -> list[EvaluationSummary]:
+        found = []
+        for task in (OVERALL, *TASKS):
+            chosen = np.full(len(columns["task"]), True) if task == OVERALL else columns["task"] == task
+            if chosen.any():
+                part = {name: values[chosen] for name, values in columns.items()}
+                found += [self._difference(part, name, task) for name in (*CHECKED, "reward")]
+                found += [self._win_rate(part, name, task) for name in ("jury", "reward")]
+        return found
+
+    def _difference(self, part: dict[str, np.ndarray], name: str, task: str) -> EvaluationSummary:
+        base, tuned = part[f"base_{name}"].astype(float), part[f"tuned_{name}"].astype(float)
+        interval = paired_difference(
+            base,
+            tuned=tuned,
+            groups=part["prompt_id"].tolist(),
+            generator=np.random.default_rng(seed_of(self.seed, name, task)),
+            options=self.bootstrap,
+        )
+        means = (float(base.mean()), float(tuned.mean()))
+        return EvaluationSummary(name, task, *means, interval.estimate, interval.low, interval.high, interval.n)
+
+    def _win_rate(self, part: dict[str, np.ndarray], name: str, task: str) -> EvaluationSummary:
+        outcomes = part["jury"] if name == "jury" else wins(part["base_reward"], tuned=part["tuned_reward"])
+        seeds = part["seed"].tolist()
+        rate = win_rate(
+            outcomes,
+            base_seeds=seeds,
+            tuned_seeds=seeds,
+            groups=part["prompt_id"].tolist(),
+            generator=np.random.default_rng(seed_of(self.seed, "win", name, task)),
+            options=self.bootstrap,
+        )
+        centred = (rate.estimate - 0.5, rate.low - 0.5, rate.high - 0.5)
+        return EvaluationSummary(f"win_rate_{name}", task, 1 - rate.estimate, rate.estimate, *centred, rate.n)
