@@ -68,9 +68,7 @@ def paired_difference(
     return mean_interval(tuned - base, groups=groups, generator=generator, options=options)
 
 
-def _resampled_means(
-    sums: np.ndarray, *, sizes: np.ndarray, resamples: int, generator: np.random.Generator
-) -> np.ndarray:
+def _resampled_means(sums: np.ndarray, *, sizes: np.ndarray, resamples: int, generator: np.random.Generator) -> np.ndarray:
     """Means of `resamples` draws of groups with replacement."""
     count = len(sums)
     means = np.empty(resamples)

@@ -26,7 +26,5 @@ def overall(accuracies: dict[str, float]) -> float:
     """The mean of the six task accuracies; a missing task is an error, not a zero."""
     missing = [task for task in TASKS if task not in accuracies]
     if missing:
-        raise ConfigError(
-            f"GenEval overall needs all six tasks, missing {', '.join(missing)}; evaluate prompts of them"
-        )
+        raise ConfigError(f"GenEval overall needs all six tasks, missing {', '.join(missing)}; evaluate prompts of them")
     return sum(accuracies[task] for task in TASKS) / len(TASKS)

@@ -79,9 +79,7 @@ def fit(counts: Counts, *, options: BradleyTerryRating) -> FittedStrengths:
     return FittedStrengths(strength=strength - strength.mean(), tie_weight=tie_weight)
 
 
-def fit_with_intervals(
-    counts: Counts, *, options: BradleyTerryRating, generator: np.random.Generator
-) -> StrengthIntervals:
+def fit_with_intervals(counts: Counts, *, options: BradleyTerryRating, generator: np.random.Generator) -> StrengthIntervals:
     """Strengths with intervals from resampling the votes (one multinomial over the counted outcomes a resample)."""
     upper = np.triu(counts.ties)
     cells = np.concatenate([counts.wins.ravel(), upper.ravel()])

@@ -42,9 +42,7 @@ def count(first: Sequence[int], *, second: Sequence[int], choice: Sequence[str],
     outcome = np.asarray(choice, dtype=object)
     strange = set(choice) - {"a", "b", "tie"}
     if strange:
-        raise ConfigError(
-            f"outcome {sorted(map(str, strange))[0]!r} of a game is none of a, b, tie; drop unreadable votes"
-        )
+        raise ConfigError(f"outcome {sorted(map(str, strange))[0]!r} of a game is none of a, b, tie; drop unreadable votes")
     if (a == b).any():
         raise ConfigError(f"{int((a == b).sum())} games of a player against itself; pair different generators")
     a_won, b_won = outcome == "a", outcome == "b"

@@ -57,9 +57,7 @@ def ties_included(difference: Float[np.ndarray, " pairs"], *, outcome: Int[np.nd
     decided_right = (sign == truth) & (truth != 0)
     # With the smallest k differences called ties: ties among them, and right signs among the rest.
     right = (
-        np.concatenate([[0], np.cumsum(truth == 0)])
-        + decided_right.sum()
-        - np.concatenate([[0], np.cumsum(decided_right)])
+        np.concatenate([[0], np.cumsum(truth == 0)]) + decided_right.sum() - np.concatenate([[0], np.cumsum(decided_right)])
     )
     # A threshold takes all pairs of one size together, so k may only end where the size changes.
     ends = np.concatenate([[0], np.flatnonzero(np.append(size[1:] != size[:-1], True)) + 1])

@@ -58,8 +58,6 @@ class BradleyTerryTies(Config):
         return torch.where(outcome == A_WINS, a_wins, torch.where(outcome == B_WINS, b_wins, tie))
 
 
-def masked_mean(
-    losses: Float[torch.Tensor, "*shape"], *, valid: Bool[torch.Tensor, "*shape"]
-) -> Float[torch.Tensor, ""]:
+def masked_mean(losses: Float[torch.Tensor, "*shape"], *, valid: Bool[torch.Tensor, "*shape"]) -> Float[torch.Tensor, ""]:
     """The mean over valid entries; the others leave the denominator too. 0 (with zero gradients) if none is valid."""
     return torch.where(valid, losses, 0).sum() / valid.sum().clamp(min=1)

@@ -104,9 +104,7 @@ def _posterior(given: Answers, *, evidence: np.ndarray, prior: np.ndarray, expon
     log_posterior = np.tile(np.log(prior), (len(given.pair_ids), 1))
     said = evidence[given.juror, given.order, given.choice]
     for truth in range(CLASSES):
-        log_posterior[:, truth] += exponent * np.bincount(
-            given.pair, weights=said[:, truth], minlength=len(given.pair_ids)
-        )
+        log_posterior[:, truth] += exponent * np.bincount(given.pair, weights=said[:, truth], minlength=len(given.pair_ids))
     log_posterior -= log_posterior.max(1, keepdims=True)
     posterior = np.exp(log_posterior)
     return posterior / posterior.sum(1, keepdims=True)
