@@ -155,5 +155,6 @@ def _import_deepspeed() -> Any:
 def _alone(device: torch.device) -> None:
     """A process group of this process, where no launcher made one."""
     backend = "nccl" if device.type == "cuda" else "gloo"
+    os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed insists
     with tempfile.NamedTemporaryFile(prefix="salon_group_", delete=False) as meeting:
         dist.init_process_group(backend, init_method=f"file://{meeting.name}", rank=0, world_size=1)
