@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,8 +44,9 @@ def decode_png(image: Image | bytes) -> np.ndarray:
 class Models:
     """Loads models when first asked for and keeps the last `resident` of them."""
 
-    def __init__(self, configs: Sequence[Any], *, resident: int) -> None:
+    def __init__(self, configs: Sequence[Any], *, load: Callable[[Any], Any], resident: int) -> None:
         self.configs = {config.name: config for config in configs}
+        self.load = load
         self.resident = resident
         self.loaded: dict[str, Any] = {}
 
@@ -54,7 +55,7 @@ class Models:
         if name not in self.loaded:
             while len(self.loaded) >= self.resident:
                 self.loaded.pop(next(iter(self.loaded)))
-            self.loaded[name] = self.configs[name].load(device_of_process())
+            self.loaded[name] = self.load(self.configs[name])
         self.loaded[name] = self.loaded.pop(name)  # most recently used last
         return self.loaded[name]
 
@@ -69,7 +70,8 @@ class Renderer:
 
     def open(self) -> None:
         """Models load when the first cell asks for them."""
-        self.models = Models(self.samplers, resident=self.resident)
+        device = device_of_process()
+        self.models = Models(self.samplers, load=lambda sampler: sampler.load(device), resident=self.resident)
 
     def run(self, cells: pa.Table) -> list[Any]:
         """One row a cell, in order; neighbouring cells of one generator are one batch."""

@@ -141,7 +141,7 @@ class Runner:
             for stage in order:
                 if stage in chosen:
                     self._settle(stage, planner)
-                else:
+                elif read_record(self.store.directory(stage)) is not None:
                     self.outcomes[stage.key] = self._lineage(stage, HIT)
                 self._write_run(order, started, "running")
             status = "done"

@@ -89,7 +89,8 @@ def schema_of(row: type) -> pa.Schema:
     columns, features = [], {}
     for field in fields(row):
         kind, nullable = _unwrap(hints[field.name])
-        columns.append(pa.field(field.name, _arrow_type(kind), nullable=nullable))
+        # `datasets` believes its metadata only where the Arrow field is nullable; to_table still refuses a null picture.
+        columns.append(pa.field(field.name, _arrow_type(kind), nullable=nullable or kind is Image))
         features[field.name] = _feature(kind)
     metadata = {"huggingface": json.dumps({"info": {"features": features}}, sort_keys=True)}
     return pa.schema(columns, metadata=metadata)
@@ -107,6 +108,7 @@ def to_table(rows: Iterable[Any], row: type) -> pa.Table:
     rows = list(rows)
     schema = schema_of(row)
     images = {name for name in media_columns(row)}
+    required = {name for name, hint in typing.get_type_hints(row).items() if not _unwrap(hint)[1]}
     columns = []
     for field in schema:
         values = [getattr(r, field.name) for r in rows]
@@ -116,7 +118,7 @@ def to_table(rows: Iterable[Any], row: type) -> pa.Table:
             column = pa.array(values, type=field.type)
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise TableError(f"{row.__name__}.{field.name} must be {field.type}: {error}") from error
-        if not field.nullable and column.null_count:
+        if field.name in required and column.null_count:
             raise TableError(f"{row.__name__}.{field.name} must not be null; row {column.is_null().index(True)} is")
         columns.append(column)
     return pa.Table.from_arrays(columns, schema=schema)

@@ -27,6 +27,7 @@ from pipelines.models.miniature.generators import Generator
 from pipelines.models.miniature.grammar import TASKS, Expectation
 from pipelines.models.miniature.jurors import JurorModel
 from pipelines.schemas import Evaluation, EvaluationSummary
+from pipelines.stages.judge import opened
 from pipelines.stages.prompts import Prompts
 from pipelines.stages.reward import Reward
 from pipelines.stages.tune import Tune
@@ -62,7 +63,7 @@ class Comparison:
         from pipelines.models.reward import load_reward
 
         self.samplers = {side: generator.load() for side, generator in self.generators.items()}
-        self.jurors = Models(self.jury, resident=self.resident)
+        self.jurors = Models(self.jury, load=opened, resident=self.resident)
         self.scorer = load_reward(Path(self.reward.folder))
 
     def run(self, cells: pa.Table) -> list[Evaluation]:

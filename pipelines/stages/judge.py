@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 from pydantic import Field, field_validator
 
+from actors.juror import Juror, Verdict
 from actors.renderer import Models
 from infra.dag import Inputs, Lookup, RowStage, RunInputs, Worker
 from infra.identity import group_of, key_of, row_id
@@ -23,6 +24,13 @@ IN_TERMS_OF_PAIR = {
 }
 
 
+def opened(model: JurorModel) -> Juror:
+    """The juror with its model in memory."""
+    juror = model.juror()
+    juror.open()
+    return juror
+
+
 class Judging:
     """The worker: looks the pictures up, asks one juror at a time. Jurors see the caption and two pictures, no more."""
 
@@ -33,7 +41,7 @@ class Judging:
 
     def open(self) -> None:
         """Jurors load when first asked."""
-        self.models = Models(self.jurors, resident=self.resident)
+        self.models = Models(self.jurors, load=opened, resident=self.resident)
 
     def run(self, cells: pa.Table) -> list[Vote]:
         """One vote a cell, in order; neighbouring cells of one juror are one batch."""
@@ -58,7 +66,7 @@ class Judging:
         return [vote_of(row, verdict) for row, verdict in zip(rows, verdicts, strict=True)]
 
 
-def vote_of(row: dict[str, Any], verdict: Any) -> Vote:
+def vote_of(row: dict[str, Any], verdict: Verdict) -> Vote:
     """A verdict in terms of position as a vote in terms of the pair."""
     sign = 1.0 if row["order"] == "ab" else -1.0
     return Vote(
