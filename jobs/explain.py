@@ -1,0 +1,146 @@
+"""`salon explain STAGE`: what a stage's artifact is made of, and what it differs in from the one before it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from infra.artifacts import Store
+from infra.config import ConfigError
+from infra.plan import differences, flatten
+from infra.record import Record, read_record
+from infra.source import ROOT, normalised
+from jobs.arguments import DEFAULT_ROOT, Parser
+from jobs.show import size
+
+
+def main(argv: list[str]) -> int:
+    """Exit status 0; 2: no such stage or run."""
+    parser = Parser(prog="salon explain", description=__doc__)
+    parser.add_argument("stage", help="a stage of the run")
+    parser.add_argument("--run", metavar="NAME", help="the run (default: the newest)")
+    parser.add_argument("--root", type=Path, default=Path(DEFAULT_ROOT), help="folder of artifacts (default %(default)s)")
+    parser.add_argument("--json", action="store_true", help="machine-readable")
+    parsed = parser.parse_args(argv)
+
+    from infra.views import select_runs
+
+    store = Store(parsed.root)
+    run = select_runs(store, parsed.run)[0]
+    found = explanation(store, find(store, run, parsed.stage))
+    if parsed.json:
+        print(json.dumps(found, indent=1))
+    else:
+        show(found)
+    return 0
+
+
+def find(store: Store, run: dict[str, Any], stage: str) -> Record:
+    """The record of a node of a run, or of the only node of that stage; raises ConfigError naming what there is."""
+    outcomes = [o for o in run["stages"] if o["node"] == stage] or [o for o in run["stages"] if o["stage"] == stage]
+    if len(outcomes) != 1:
+        names = ", ".join(o["node"] for o in outcomes or run["stages"])
+        raise ConfigError(f"{'several nodes are' if outcomes else 'no'} stage {stage!r} in run {run['name']}; give one of {names}")
+    record = read_record(store.root / "artifacts" / outcomes[0]["stage"] / outcomes[0]["key"])
+    if record is None:
+        key = outcomes[0]["key"]
+        raise ConfigError(f"artifact {stage}/{key} of run {run['name']} was removed or is being computed; salon run makes it anew")
+    return record
+
+
+def explanation(store: Store, record: Record) -> dict[str, Any]:
+    """All that is known of an artifact, and how it came to differ."""
+    before = previous(store, record)
+    return {
+        "stage": record.stage,
+        "key": record.key,
+        "version": record.version,
+        "digest": record.digest,
+        "finished": record.finished,
+        "seconds": record.seconds,
+        "rows": record.rows,
+        "error_rows": record.error_rows,
+        "computed_rows": record.computed_rows,
+        "reused_rows": record.reused_rows,
+        "commit": record.commit,
+        "identity": record.identity,
+        "parents": {name: f"{p.stage}/{p.key}" for name, p in record.parents.items()},
+        "changed_parents": changed_parents(store, record),
+        "libraries": record.libraries,
+        "metrics": record.metrics,
+        "files": [{"name": name, "bytes": f.bytes, "rows": f.rows, "sha256": f.sha256} for name, f in record.every_file()],
+        "previous": before.key if before else None,
+        "differences": differences(before.identity, record.identity) if before else [],
+        "source_changed": source_changed(record),
+    }
+
+
+def previous(store: Store, record: Record) -> Record | None:
+    """The artifact of the same stage that was finished last before this one."""
+    paths = (store.root / "artifacts" / record.stage).glob("*/artifact.json")
+    others = [found for found in map(read_record, (path.parent for path in paths)) if found and found.key != record.key]
+    earlier = [other for other in others if other.finished <= record.finished]
+    return max(earlier, key=lambda other: other.finished, default=None)
+
+
+def changed_parents(store: Store, record: Record) -> list[str]:
+    """Parents whose content is no longer what this artifact was made from."""
+    found = []
+    for name, parent in record.parents.items():
+        now = read_record(store.root / "artifacts" / parent.stage / parent.key)
+        if now is None or now.digest != parent.digest:
+            found.append(name)
+    return found
+
+
+def source_changed(record: Record) -> list[str]:
+    """Recorded source files that read otherwise now, comments and docstrings aside."""
+    changed = []
+    for name, then in record.source.items():
+        path = ROOT / name
+        now = hashlib.sha256(normalised(path.read_text()).encode()).hexdigest()[:16] if path.is_file() else ""
+        if now != then:
+            changed.append(name)
+    return changed
+
+
+def show(found: dict[str, Any]) -> None:
+    """For people."""
+    print(f"{found['stage']}/{found['key']}  version {found['version']}, digest {found['digest']}")
+    rows = f"{found['rows']} rows: {found['computed_rows']} computed, {found['reused_rows']} taken over"
+    print(f"finished {found['finished']} in {found['seconds']:.1f} s; {rows}, {found['error_rows']} quarantined")
+    print(f"commit   {found['commit'] or 'unknown'}")
+    _section("options", [f"{name} = {_value(value)}" for name, value in flatten(found["identity"]).items()])
+    stale = found["changed_parents"]
+    parents = found["parents"].items()
+    _section("parents", [f"{name}: {key}" + (", changed since" if name in stale else "") for name, key in parents])
+    _section("libraries", [f"{name} {version}" for name, version in found["libraries"].items()])
+    _section("metrics", [f"{name} = {_value(value)}" for name, value in found["metrics"].items()])
+    files = found["files"]
+    listed = [f"{f['name']}  {f['rows']} rows, {size(f['bytes'])}, sha256 {f['sha256'][:12]}" for f in files[:20]]
+    _section(f"files ({len(files)}, {size(sum(f['bytes'] for f in files))})", listed + (["…"] if len(files) > 20 else []))
+    if found["previous"]:
+        none = ["nothing in its identity"]
+        _section(f"differs from the one before, {found['previous'][:8]}, in", found["differences"] or none)
+    _section("source changed since", found["source_changed"])
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict) and set(value) == {"stage", "key"}:
+        return f"{value['stage']}/{value['key']}"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 200 else f"{text[:199]}…"
+
+
+def _section(title: str, entries: list[str]) -> None:
+    if entries:
+        print("\n  ".join([f"{title}:", *entries]))
+
+
+if __name__ == "__main__":
+    from jobs.cli import guarded
+
+    sys.exit(guarded("explain", sys.argv[1:]))

@@ -1,0 +1,97 @@
+"""`salon show [RUN]`: the runs of a store; with a name, that run's stages with keys, rows, errors, seconds and sizes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from infra.artifacts import Store, damaged_files
+from infra.record import read_record
+from jobs.arguments import DEFAULT_ROOT, Parser
+from jobs.progress import duration
+from jobs.sql import lines
+
+
+def main(argv: list[str]) -> int:
+    """Exit status 0; 2: no such run."""
+    parser = Parser(prog="salon show", description=__doc__)
+    parser.add_argument("run", nargs="?", help="name of a run (default: list them)")
+    parser.add_argument("--root", type=Path, default=Path(DEFAULT_ROOT), help="folder of artifacts (default %(default)s)")
+    parser.add_argument("--json", action="store_true", help="machine-readable")
+    parsed = parser.parse_args(argv)
+
+    from infra.views import select_runs
+
+    store = Store(parsed.root)
+    if parsed.run is None:
+        select_runs(store, None)
+        found = [summary(run) for run in store.runs()]
+    else:
+        found = [stage_row(store, outcome) for outcome in select_runs(store, parsed.run)[0]["stages"]]
+    if parsed.json:
+        print(json.dumps(found, indent=1))
+    elif found:
+        print("\n".join(lines(list(found[0]), [[_short(n, v) for n, v in row.items()] for row in found])))
+    else:
+        print(f"run {parsed.run} has finished no stage")
+    return 0
+
+
+def summary(run: dict[str, Any]) -> dict[str, Any]:
+    """One line of the list of runs."""
+    stages = run["stages"]
+    return {
+        "run": run["name"],
+        "status": run["status"],
+        "started": run["started"],
+        "stages": len(stages),
+        "computed": sum(stage["state"] == "computed" for stage in stages),
+        "rows": sum(stage["rows"] for stage in stages),
+        "errors": sum(stage["error_rows"] for stage in stages),
+        "commit": run["commit"],
+        "arguments": run["arguments"],
+    }
+
+
+def stage_row(store: Store, outcome: dict[str, Any]) -> dict[str, Any]:
+    """One stage of a run, as its artifact stands now."""
+    directory = store.root / "artifacts" / outcome["stage"] / outcome["key"]
+    record = read_record(directory)
+    row = {"node": outcome["node"], "key": outcome["key"], "state": outcome["state"]}
+    row |= {"rows": outcome["rows"], "errors": outcome["error_rows"], "seconds": outcome["seconds"], "bytes": None}
+    if record is None:
+        return row | {"artifact": "removed or being computed"}
+    row |= {"rows": record.rows, "errors": record.error_rows, "seconds": record.seconds}
+    row["bytes"] = sum(file.bytes for _, file in record.every_file())
+    return row | {"artifact": "damaged" if damaged_files(directory, record) else "whole"}
+
+
+def _short(name: str, value: Any) -> Any:
+    if name == "bytes" and value is not None:
+        return size(value)
+    if name in ("commit", "key"):
+        return value[:8]
+    if name == "started":
+        return value[:19].replace("T", " ")
+    if name == "seconds":
+        return f"{value:.1f}" if value < 60 else duration(value)
+    if name == "arguments":
+        return " ".join(f"--{key.replace('_', '-')} {given}" for key, given in value.items())
+    return value
+
+
+def size(number: float) -> str:
+    """512 B, 4.2 KiB, 1.3 GiB."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < 1024:
+            return f"{number:.0f} B" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.1f} TiB"
+
+
+if __name__ == "__main__":
+    from jobs.cli import guarded
+
+    sys.exit(guarded("show", sys.argv[1:]))
