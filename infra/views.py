@@ -12,7 +12,6 @@ refuses every other path, and only SELECT statements are passed to it.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,7 +22,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from infra.artifacts import Store
+from infra.artifacts import ASIDE, Store
 from infra.config import ConfigError
 from infra.record import Record, read_record
 from infra.shards import RowError
@@ -65,7 +64,8 @@ def holds_media(kind: pa.DataType) -> bool:
 
 def records_of(store: Store) -> list[Record]:
     """The record of every finished artifact, superseded ones left out; oldest first."""
-    found = [read_record(path.parent) for path in (store.root / "artifacts").glob("*/*/artifact.json") if "." not in path.parent.name]
+    folders = [path.parent for path in (store.root / "artifacts").glob("*/*/artifact.json")]
+    found = [read_record(folder) for folder in folders if ASIDE not in folder.name]
     return sorted((record for record in found if record), key=lambda record: (record.finished, record.stage, record.key))
 
 
@@ -106,7 +106,7 @@ class Piece:
         """What is wrong with its files, "" where nothing is."""
         for path, file in zip(self.paths, self.files, strict=True):
             try:
-                size = os.stat(path).st_size
+                size = Path(path).stat().st_size
             except FileNotFoundError:
                 return f"{path} is gone"
             if size != file.bytes:
@@ -192,7 +192,8 @@ class Database:
         columns = [piece.schema.names for piece in pieces]
         media = {f.name for piece in pieces for f in piece.schema if holds_media(f.type)}
         for view, hidden in ((name, media), *([(f"{name}_media", set())] if media else [])):
-            selects = [p.select([c for c in names if c not in hidden], labels) for p, names in zip(pieces, columns, strict=True)]
+            chosen = [[name for name in names if name not in hidden] for names in columns]
+            selects = [piece.select(names, labels) for piece, names in zip(pieces, chosen, strict=True)]
             self.connection.execute(f"CREATE VIEW {named(view)} AS {' UNION ALL BY NAME '.join(selects)}")
 
     def _catalog(self) -> None:

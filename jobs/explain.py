@@ -43,11 +43,12 @@ def find(store: Store, run: dict[str, Any], stage: str) -> Record:
     outcomes = [o for o in run["stages"] if o["node"] == stage] or [o for o in run["stages"] if o["stage"] == stage]
     if len(outcomes) != 1:
         names = ", ".join(o["node"] for o in outcomes or run["stages"])
-        raise ConfigError(f"{'several nodes are' if outcomes else 'no'} stage {stage!r} in run {run['name']}; give one of {names}")
+        problem = f"several nodes are stage {stage!r}" if outcomes else f"no stage {stage!r}"
+        raise ConfigError(f"{problem} in run {run['name']}; give one of {names}")
     record = read_record(store.root / "artifacts" / outcomes[0]["stage"] / outcomes[0]["key"])
     if record is None:
-        key = outcomes[0]["key"]
-        raise ConfigError(f"artifact {stage}/{key} of run {run['name']} was removed or is being computed; salon run makes it anew")
+        place = f"artifact {outcomes[0]['stage']}/{outcomes[0]['key']} of run {run['name']}"
+        raise ConfigError(f"{place} was removed or is being computed; salon run makes it anew")
     return record
 
 

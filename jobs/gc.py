@@ -18,7 +18,7 @@ def main(argv: list[str]) -> int:
     parser = Parser(prog="salon gc", description=__doc__)
     parser.add_argument("--root", type=Path, default=Path(DEFAULT_ROOT), help="folder of artifacts (default %(default)s)")
     parser.add_argument("--dry-run", action="store_true", help="only say what would go")
-    parser.add_argument("--keep-runs", metavar="N", type=_positive, help="keep the newest N runs and what they use (default: all)")
+    parser.add_argument("--keep-runs", metavar="N", type=_positive, help="the newest N and what they use (default: all)")
     parser.add_argument("--unfinished", action="store_true", help="remove work that a run could resume, too")
     parsed = parser.parse_args(argv)
     store = Store(parsed.root)

@@ -1,0 +1,81 @@
+"""`salon submit RECIPE --address http://HOST:8265 --root DIR`: salon run as a Ray job, followed to its own exit code.
+
+The root must be an absolute path on a disk all machines share: the job runs in a copy of the source. The flags of salon run
+and of the recipe are checked here first. Submitting the same again follows the same job.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from argparse import RawDescriptionHelpFormatter
+from pathlib import Path
+
+from infra.config import ConfigError
+from infra.source import ROOT, commit
+from infra.submission import Cluster, Submission, require_small, words_without
+from jobs.arguments import Parser, build, common
+
+
+def own_flags() -> Parser:
+    """Flags of submit itself; the others go to salon run."""
+    own = Parser(add_help=False, allow_abbrev=False)
+    group = own.add_argument_group("submission")
+    group.add_argument("--address", default="http://127.0.0.1:8265", help="the cluster's dashboard (default %(default)s)")
+    which = "interpreter on the cluster; absolute where ray start ran outside its environment (default %(default)s)"
+    group.add_argument("--python", default="python", help=which)
+    group.add_argument("--no-wait", action="store_true", help="do not follow the job")
+    group.add_argument("--submission-id", default="", help="name of the job (default: a hash of all that determines it)")
+    group.add_argument("--working-dir", type=Path, default=ROOT, help="folder to upload (default: Salon's source)")
+    group.add_argument("--env", metavar="NAME=VALUE", action="append", default=[], help="environment variable of the job")
+    return own
+
+
+def main(argv: list[str]) -> int:
+    """Exit status: the job's own; 2: bad input; 130: no longer followed."""
+    own = own_flags()
+    mine, rest = own.parse_known_args(argv)
+    parser = Parser(prog="salon submit", description=__doc__, formatter_class=RawDescriptionHelpFormatter, parents=[own])
+    common(parser)
+    parser.add_argument("--run-name", default="", help="name of the run, for salon sql and salon show")
+    parsed, _, _ = build(parser, rest)
+    if not parsed.root.is_absolute():
+        raise ConfigError(f"--root {parsed.root} would lie in the job's copy of the source; give an absolute path on a shared disk")
+    working_dir = mine.working_dir.resolve()
+    require_small(working_dir)
+    command = [mine.python, "-m", "jobs.run", *words_without(rest, ["--root"]), "--root", str(parsed.root)]
+    submission = Submission(shlex.join(command), working_dir, variables(mine.env), mine.submission_id)
+    cluster = Cluster(mine.address)
+    job, new = cluster.submit(submission)
+    print(f"job {job} {'submitted' if new else 'is there already'}: {submission.entrypoint}", flush=True)
+    stop = f"ray job stop --address {mine.address} {job}"
+    if mine.no_wait:
+        print(f"follow it with: ray job logs --follow --address {mine.address} {job}\nstop it with: {stop}")
+        return 0
+    try:
+        return cluster.follow(job, _write)
+    except KeyboardInterrupt:
+        print(f"\nno longer following; the job goes on. Stop it with: {stop}")
+        return 130
+
+
+def variables(given: list[str]) -> dict[str, str]:
+    """Environment of the job; raises ConfigError for what is not NAME=VALUE."""
+    found = {"SALON_COMMIT": commit()}  # the uploaded copy is no checkout
+    for word in given:
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"--env {word}: give NAME=VALUE")
+        found[name] = value
+    return found
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    from jobs.cli import guarded
+
+    sys.exit(guarded("submit", sys.argv[1:]))
