@@ -1,0 +1,53 @@
+"""Bad input ends with status 2 before any work, and says where and what would be right."""
+
+import subprocess
+import sys
+
+import pytest
+
+from jobs.cli import main
+
+CASES = {
+    "unknown command": (["rn"], "did you mean run?"),
+    "unknown recipe": (["plan", "miniatur"], "did you mean miniature?"),
+    "unknown flag": (["plan", "support.numbers:numbers", "--cuont", "3"], "unknown flag --cuont; did you mean --count?"),
+    "out of bounds": (["plan", "support.numbers:numbers", "--count", "-1"], "--count -1: Input should be greater"),
+    "no number": (["run", "support.numbers:numbers", "--count", "many"], "--count many: Input should be a valid integer"),
+    "unknown stage": (["plan", "support.numbers:numbers", "--until", "cube"], "its stages are numbers, squares, sum"),
+    "no such module": (["plan", "nowhere:at_all"], "cannot be imported"),
+    "miniature out of bounds": (["plan", "miniature", "--zero", "9"], "--zero 9"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_input_is_status_2_with_the_remedy(case, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    argv, message = CASES[case]
+    try:
+        status = main(argv)
+    except SystemExit as exit:
+        status = exit.code
+    assert status == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir()), "nothing may be written"
+
+
+def test_a_recipe_whose_tables_do_not_fit_is_refused_when_built():
+    from infra.config import ConfigError
+    from support.numbers import Numbers, Sum
+
+    with pytest.raises(ConfigError, match=r"Sum: squares = .* is refused"):
+        Sum(squares=Numbers())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("recipe", ["miniature", "zoo", "support.numbers:numbers"])
+def test_plan_imports_neither_torch_nor_ray(recipe, tmp_path):
+    code = f"""
+import sys
+from jobs.cli import main
+status = main(["plan", {recipe!r}, "--root", {str(tmp_path)!r}])
+heavy = [name for name in ("torch", "ray", "transformers", "diffusers", "matplotlib") if name in sys.modules]
+print("status", status, "heavy", heavy)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip().endswith("status 3 heavy []"), done.stdout + done.stderr
