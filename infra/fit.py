@@ -157,6 +157,16 @@ def fit(
     return Path(result.checkpoint.path)
 
 
+def here(loop: Loop, config: Any, *, folder: Path, on_report: OnReport | None) -> Path:
+    """Runs `loop(config, session)` in this process, continuing what `folder` holds; returns the last checkpoint."""
+    session = LocalSession(folder, on_report=on_report)
+    loop(config, session)
+    checkpoint = session.checkpoint()
+    if checkpoint is None:
+        raise RuntimeError(f"training in {folder} ended without a checkpoint; its loop must commit one at the end")
+    return checkpoint
+
+
 def _trainer(run: Callable[[], None], workers: int, folder: Path, resources: Resources, max_failures: int) -> Any:
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer

@@ -103,7 +103,7 @@ class Policy:
         whole.save_pretrained(folder, safe_serialization=True)
 
 
-def _lora_config(adapter: LoRA):  # noqa: ANN202
+def _lora_config(adapter: LoRA):
     from peft import LoraConfig
 
     return LoraConfig(
@@ -111,7 +111,7 @@ def _lora_config(adapter: LoRA):  # noqa: ANN202
     )
 
 
-def _save_lora(pipeline, parameters: dict[str, torch.Tensor], folder: Path) -> None:  # noqa: ANN001
+def _save_lora(pipeline, parameters: dict[str, torch.Tensor], folder: Path) -> None:
     from diffusers import StableDiffusion3Pipeline
     from peft import get_peft_model_state_dict
 

@@ -155,9 +155,7 @@ class _Ready:
     embeddings: Any
 
 
-def noise_and_times(
-    draws: list[Draw], *, shape: Sequence[int], times: TimeSampler
-) -> tuple[torch.Tensor, torch.Tensor]:
+def noise_and_times(draws: list[Draw], *, shape: Sequence[int], times: TimeSampler) -> tuple[torch.Tensor, torch.Tensor]:
     """Each draw's noise float[b, *shape] and time float[b], from its own seed, on the CPU whatever trains."""
     noises, moments = [], []
     for draw in draws:

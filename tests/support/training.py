@@ -11,6 +11,7 @@ from pipelines.algorithms.preference.flow_dpo import FlowDPO
 from pipelines.models.policy import Full, LoRA
 from pipelines.stages.preference import DecidedPairs, PreferenceObjective
 
+SMALL = LoRA(rank=4, alpha=8)
 TEXTS = ["a red circle", "two blue squares"]
 
 
@@ -35,7 +36,7 @@ def write_world(root: Path, *, pairs: int = 24) -> None:
     DecidedPairs(*members, texts, names, [f"prompt{i % 2}" for i in range(pairs)]).save(root / "pairs")
 
 
-def training(root: Path, *, adapter: LoRA | Full = LoRA(rank=4, alpha=8), engine: EngineOptions, **options) -> Training:
+def training(root: Path, *, adapter: LoRA | Full = SMALL, engine: EngineOptions, **options) -> Training:
     """Flow-DPO of that policy on those pairs, 6 steps of 8 pairs, a checkpoint every 2 steps."""
     objective = PreferenceObjective(root / "policy", root / "pairs", FlowDPO(beta=5.0), adapter, UniformTimes(low=0.2))
     small = {"steps": 6, "batch": 8, "learning_rate": 1e-3, "warm_up": 2, "checkpoint_every": 2} | options

@@ -1,0 +1,103 @@
+"""Stage `reward`: a latent reward model on the policy's backbone learns the jury's preferences at every noise level."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from actors.engines.training import EngineOptions
+from actors.trainer import EXPORT, TrainerOptions, Training, read_curve, train
+from infra.config import ConfigError
+from infra.dag import Context, TableStage
+from infra.files import Folder
+from infra.fit import fit, here
+from infra.identity import seed_of
+from pipelines.algorithms.diffusion.flow import TimeSampler, UniformTimes
+from pipelines.algorithms.reward.bradley_terry import BradleyTerry
+from pipelines.schemas import RewardAccuracy, RewardStep
+from pipelines.stages.label import Label
+from pipelines.stages.preference import DecidedPairs, decided_pairs
+from pipelines.stages.render import Render
+from pipelines.stages.reward_objective import RewardObjective, accuracy_by_time
+
+
+class Reward(TableStage):
+    """Labels and pictures in; accuracy by noise level on held-out prompts out, the model as weights, its curve beside."""
+
+    name: ClassVar = "reward"
+    row: ClassVar = RewardAccuracy
+    tables: ClassVar[Mapping[str, type]] = {"curve": RewardStep}
+
+    labels: Label
+    pictures: Render
+    policy: Folder
+    "The generator whose backbone it stands on: a folder that diffusers' save_pretrained wrote."
+    loss: BradleyTerry = BradleyTerry()
+    task_tokens: int = Field(2, ge=1, le=64)
+    "Learnable tokens beside the caption's."
+    times: TimeSampler = UniformTimes()
+    "How noise levels are drawn."
+    held_out: float = Field(0.2, gt=0, lt=1)
+    "Share of the training prompts whose pairs measure and do not train, chosen by hash."
+    trainer: TrainerOptions = TrainerOptions(
+        steps=200, learning_rate=5e-4, schedule="cosine", warm_up=20, engine=EngineOptions(kind="torch")
+    )
+    "Steps, batch, learning rate, engine."
+
+    def run(self, context: Context) -> Iterator[RewardAccuracy]:
+        """One row a noise level."""
+        from pipelines.models.reward import load_reward
+
+        learnt, held = self._split(context)
+        context.metric("pairs", {"train": len(learnt), "held_out": len(held)})
+        folder = context.scratch / "pairs"
+        learnt.save(folder)
+        checkpoint = self._train(context, folder.resolve())
+        curve = read_curve(checkpoint)
+        context.emit("curve", [RewardStep(row["step"], row["loss"], row["accuracy"]) for row in curve])
+        shutil.copytree(checkpoint / EXPORT, context.weights_out, dirs_exist_ok=True)
+        yield from accuracy_by_time(load_reward(context.weights_out), held)
+
+    def _train(self, context: Context, pairs: Path) -> Path:
+        objective = RewardObjective(
+            policy_folder=self.policy.local.resolve(),
+            pairs_folder=pairs,
+            loss=self.loss,
+            times=self.times,
+            task_tokens=self.task_tokens,
+        )
+
+        def heard(metrics: dict[str, Any]) -> None:
+            note = f"loss {metrics['loss']:.4f}, accuracy {metrics['accuracy']:.3f}"
+            context.progress(metrics["step"], self.trainer.steps, note)
+
+        training = Training(objective, self.trainer)
+        name = f"reward-{self.key}"
+        if self.resources.workers == 1 and not self.resources.gpus:
+            return here(train, training, folder=context.scratch / name, on_report=heard)
+        return fit(
+            train,
+            training,
+            workers=self.resources.workers,
+            storage=context.scratch,
+            name=name,
+            resources=self.resources,
+            max_failures=self.resources.max_restarts,
+            on_report=heard,
+        )
+
+    def _split(self, context: Context) -> tuple[DecidedPairs, DecidedPairs]:
+        columns = ["id", "prompt_id", "text", "picture_a", "picture_b", "choice"]
+        pairs = decided_pairs(context.table(self.labels, columns), context.table(self.pictures, ["id", "image"]))
+        aside = np.array([seed_of("held out", prompt) % 1000 < 1000 * self.held_out for prompt in pairs.prompts])
+        if aside.all() or not aside.any():
+            raise ConfigError(
+                f"reward: {len(set(pairs.prompts))} prompts with decided pairs cannot be split with held_out = "
+                f"{self.held_out}; raise --prompts"
+            )
+        return pairs[np.flatnonzero(~aside)], pairs[np.flatnonzero(aside)]
