@@ -1,0 +1,92 @@
+"""Draws docs/dag.svg: the ten stages of the recipe `miniature` and what passes between them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+STAGES = {  # name: (column, row, what comes out)
+    "prompts": (0, 0, "captions of six tasks"),
+    "render": (1, 0, "pictures of a roster"),
+    "pair": (2, 0, "two pictures a question"),
+    "judge": (3, 0, "votes of the jurors"),
+    "label": (4, 0, "preferences, audit"),
+    "arena": (4, 1, "ratings, gaps"),
+    "reward": (3, 1, "reward model"),
+    "tune": (2, 1, "tuned generator"),
+    "evaluate": (1, 1, "scores, gate"),
+    "report": (0, 1, "one HTML file"),
+}
+EDGES = [
+    "prompts render",
+    "render pair",
+    "pair judge",
+    "judge label",
+    "label arena",
+    "label reward",
+    "arena reward",
+    "reward tune",
+    "tune evaluate",
+    "evaluate report",
+]
+WIDTH, HEIGHT, BOX, TALL, STEP, DOWN = 900, 196, 148, 56, 180, 104
+INK, PAPER, FILL = "#24292f", "#ffffff", {0: "#e7f0fb", 1: "#eaf6ea"}
+
+
+def corner(stage: str) -> tuple[int, int]:
+    """Upper left corner of a stage's box."""
+    column, row, _ = STAGES[stage]
+    return 16 + STEP * column, 18 + DOWN * row
+
+
+def box(stage: str) -> str:
+    """A stage: its name, and what it leaves behind."""
+    x, y = corner(stage)
+    _, row, text = STAGES[stage]
+    middle = x + BOX / 2
+    return (
+        f'<rect x="{x}" y="{y}" width="{BOX}" height="{TALL}" rx="8" fill="{FILL[row]}" stroke="{INK}"/>'
+        f'<text x="{middle}" y="{y + 24}" font-weight="bold" font-size="15">{stage}</text>'
+        f'<text x="{middle}" y="{y + 43}" font-size="12">{text}</text>'
+    )
+
+
+def arrow(edge: str) -> str:
+    """From one box's side to the next one's."""
+    one, other = edge.split()
+    (x, y), (u, v) = corner(one), corner(other)
+    if v == y:
+        right = u > x
+        start, end = (x + BOX, y + TALL / 2), (u, v + TALL / 2)
+        if not right:
+            start, end = (x, y + TALL / 2), (u + BOX, v + TALL / 2)
+    elif u == x:
+        start, end = (x + BOX / 2, y + TALL), (u + BOX / 2, v)
+    else:
+        start, end = (x + 20, y + TALL), (u + BOX - 10, v)
+    ends = f'x1="{start[0]}" y1="{start[1]}" x2="{end[0]}" y2="{end[1]}"'
+    return f'<line {ends} stroke="{INK}" stroke-width="1.4" marker-end="url(#tip)"/>'
+
+
+def drawing() -> str:
+    """The whole picture."""
+    tip = (
+        '<marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="8" markerHeight="8" orient="auto">'
+        f'<path d="M0 1 L9 5 L0 9 z" fill="{INK}"/></marker>'
+    )
+    parts = [f"<defs>{tip}</defs>", f'<rect width="{WIDTH}" height="{HEIGHT}" fill="{PAPER}"/>']
+    parts += [arrow(edge) for edge in EDGES]
+    parts += [box(stage) for stage in STAGES]
+    style = f'font-family="system-ui, sans-serif" text-anchor="middle" fill="{INK}"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" {style}>'
+    return "\n".join([head, "<title>The DAG of the recipe miniature</title>", *parts, "</svg>"]) + "\n"
+
+
+def main() -> int:
+    """Writes the picture beside this script."""
+    Path(__file__).with_suffix(".svg").write_text(drawing())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
