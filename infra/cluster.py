@@ -54,6 +54,8 @@ def connected(address: str = LOCAL, *, workers: int = 2) -> Iterator[None]:
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "1")
+    # Inside a submitted job: adds the workers' environment to the job's instead of refusing names that both set.
+    os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     runtime = {"env_vars": environment()}
     if address == LOCAL and not os.environ.get("RAY_ADDRESS"):

@@ -53,7 +53,10 @@ def main(argv: list[str]) -> int:
         print(f"follow it with: ray job logs --follow --address {mine.address} {job}\nstop it with: {stop}")
         return 0
     try:
-        return cluster.follow(job, _write)
+        code = cluster.follow(job, _write)
+        if code:
+            print(f"job {job} ended with exit code {code}\nresume with: salon submit {shlex.join(argv)}")
+        return code
     except KeyboardInterrupt:
         print(f"\nno longer following; the job goes on. Stop it with: {stop}")
         return 130
