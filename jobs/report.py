@@ -1,0 +1,89 @@
+"""`salon report`: finds the newest run's report, checks its hash, and prints its path, copies it or opens it."""
+
+from __future__ import annotations
+
+import sys
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from infra.artifacts import Artifact, Store
+from infra.config import ConfigError
+from infra.record import read_record
+from infra.tables import DamagedFile, write_atomic
+from jobs.arguments import DEFAULT_ROOT, Parser
+
+STAGE, FILE = "report", "report.html"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit status 0: here it is; 1: it is damaged or no browser opens; 2: there is none, or bad input."""
+    parser = Parser(prog="salon report", description=__doc__)
+    parser.add_argument("--root", type=Path, default=Path(DEFAULT_ROOT), help="folder of artifacts (default %(default)s)")
+    parser.add_argument("--run", metavar="NAME", help="name of the run (default: the newest that has a report)")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="copy the report to FILE")
+    parser.add_argument("--open", action="store_true", help="open it in the browser")
+    parsed = parser.parse_args(list(argv))
+    run, artifact = find(Store(parsed.root), name=parsed.run)
+    try:
+        path = artifact.weights() / FILE
+    except DamagedFile as error:
+        print(f"salon report: {error}", file=sys.stderr)
+        return 1
+    if parsed.output is not None:
+        path = copy(path, parsed.output)
+    print(path)
+    print(f"report of run {run}", file=sys.stderr)
+    if parsed.open and not webbrowser.open(path.resolve().as_uri()):
+        print(f"salon report: no browser can be started here; open {path} yourself", file=sys.stderr)
+        return 1
+    return 0
+
+
+def find(store: Store, *, name: str | None) -> tuple[str, Artifact]:
+    """The run's name and its report; raises ConfigError naming what is missing and the command that makes it."""
+    runs = store.runs()
+    if not runs:
+        raise ConfigError(f"no runs in {store.root}; give --root, or run a recipe first: salon run RECIPE --root {store.root}")
+    if name is not None:
+        runs = [run for run in runs if run["name"] == name] or _unknown(name, runs)
+    for run in reversed(runs):
+        artifact = _report_of(store, run)
+        if artifact is not None:
+            return run["name"], artifact
+    newest = runs[-1]
+    recipe = newest.get("recipe") or "RECIPE"
+    raise ConfigError(
+        f"run {newest['name']} ({newest.get('status', 'unknown')}) has no finished report; "
+        f"complete it: salon run {recipe} --root {store.root}"
+    )
+
+
+def _unknown(name: str, runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    newest = ", ".join(run["name"] for run in reversed(runs[-5:]))
+    raise ConfigError(f"no run is called {name!r}; the newest are {newest}")
+
+
+def _report_of(store: Store, run: dict[str, Any]) -> Artifact | None:
+    for stage in run["stages"]:
+        directory = store.root / "artifacts" / STAGE / stage["key"]
+        if stage["stage"] == STAGE and (record := read_record(directory)) is not None:
+            return Artifact(directory=directory, record=record)
+    return None
+
+
+def copy(path: Path, output: Path) -> Path:
+    """Copies under the final name or not at all; raises ConfigError where nothing can be written."""
+    target = output / FILE if output.is_dir() else output
+    try:
+        write_atomic(target, path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"--output {output}: {error.strerror or error}; give a file in a folder that exists") from error
+    return target
+
+
+if __name__ == "__main__":
+    from jobs.cli import guarded
+
+    sys.exit(guarded("report", sys.argv[1:]))

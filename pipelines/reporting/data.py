@@ -1,0 +1,85 @@
+"""All that a report shows, as rows of the schemas and a few counts: what `render_report` is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipelines.schemas import (
+    Evaluation,
+    EvaluationSummary,
+    JurorStatistics,
+    Rating,
+    RewardAccuracy,
+    RewardStep,
+    TuneStep,
+)
+
+
+@dataclass(frozen=True)
+class Node:
+    """One stage of the DAG, as the run left it."""
+
+    node: str
+    stage: str
+    key: str
+    state: str  # hit | computed | this page | not in this run
+    seconds: float | None
+    rows: int | None
+    error_rows: int
+    reused_rows: int
+    parents: tuple[str, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)  # option by dotted path; parents left out
+
+
+@dataclass(frozen=True)
+class Duel:
+    """Games of two generators; `left` sorts before `right` (or equals it)."""
+
+    left: str
+    right: str
+    left_wins: int
+    right_wins: int
+    ties: int
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What became of the pairs."""
+
+    pairs: int = 0
+    ties: int = 0
+    unanimous: int = 0  # agreement = 1
+    agreement: float | None = None  # mean over pairs, in [0, 1]
+    unparsable_votes: int = 0
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """A fixed selection of evaluation rows, and from how many it was drawn."""
+
+    rows: Sequence[Evaluation] = ()
+    per_task: int = 0
+    candidates: int = 0
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Rows and counts of one run; every sequence may be empty."""
+
+    nodes: Sequence[Node] = ()
+    ratings: Sequence[Rating] = ()
+    duels: Sequence[Duel] = ()
+    gaps: Sequence[float] = ()
+    jurors: Sequence[JurorStatistics] = ()
+    labels: Labels = Labels()
+    reward_accuracy: Sequence[RewardAccuracy] = ()
+    reward_steps: Sequence[RewardStep] = ()
+    tune_steps: Sequence[TuneStep] = ()
+    summary: Sequence[EvaluationSummary] = ()
+    gallery: Gallery = Gallery()
+    gate: Mapping[str, Any] | None = None  # {"passed": bool, "reasons": [str]}
+    libraries: Mapping[str, str] = field(default_factory=dict)
+    commit: str = ""
+    target: str = ""  # key of the report itself

@@ -1,0 +1,65 @@
+"""Which pictures the gallery shows, and how they travel inside the page."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from infra.tables import Image
+
+LARGEST = 192  # longest edge, pixels; larger pictures are embedded as reduced JPEG
+SMALL = 96  # up to here, enlarged with hard pixel edges
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture as a data: URI; empty where its bytes are no picture."""
+
+    uri: str
+    width: int
+    height: int
+
+    @property
+    def pixelated(self) -> bool:
+        """Whether it is so small that its pixels should be seen."""
+        return max(self.width, self.height) <= SMALL
+
+
+def order_of(text: str, sample: int) -> str:
+    """Where a caption's picture stands in the draw: a hash of caption and sample index alone: every run shows the same."""
+    return hashlib.sha256(f"gallery\x1f{text}\x1f{sample}".encode()).hexdigest()
+
+
+def draw(candidates: Iterable[tuple[str, str, str, int]], *, per_task: int) -> list[str]:
+    """Ids of the first `per_task` of each task by hash, from (id, text, task, sample); outcomes play no part."""
+    by_task: dict[str, list[tuple[str, str]]] = {}
+    for name, text, task, sample in candidates:
+        by_task.setdefault(task, []).append((order_of(text, sample), name))
+    return [name for task in sorted(by_task) for _, name in sorted(by_task[task])[:per_task]]
+
+
+def embed(image: Image) -> Shown:
+    """The picture as a data: URI: its own bytes where it is a small PNG, else a reduced copy."""
+    from PIL import Image as Pillow
+
+    try:
+        with Pillow.open(io.BytesIO(image.bytes)) as picture:
+            picture.load()
+            width, height = picture.size
+            if image.bytes.startswith(PNG) and max(width, height) <= LARGEST:
+                return Shown(_uri("png", image.bytes), width, height)
+            reduced = picture.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError):
+        return Shown("", 0, 0)
+    reduced.thumbnail((LARGEST, LARGEST))
+    sink = io.BytesIO()
+    reduced.save(sink, "JPEG", quality=80)
+    return Shown(_uri("jpeg", sink.getvalue()), *reduced.size)
+
+
+def _uri(kind: str, data: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

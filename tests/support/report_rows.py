@@ -1,0 +1,144 @@
+"""Hand-made rows of a small run, hostile text among them, for the tests of the report."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+from PIL import Image as Pillow
+
+from infra.tables import Image
+from pipelines.reporting.data import Duel, Gallery, Labels, Node, ReportData
+from pipelines.schemas import (
+    Evaluation,
+    EvaluationSummary,
+    JurorStatistics,
+    Rating,
+    RewardAccuracy,
+    RewardStep,
+    TuneStep,
+)
+
+TASKS = ("single", "two", "counting", "colours", "position", "attribution")
+HOSTILE = "<script>alert('1')</script> \"two\" <img src=http://evil.example/x onerror=alert(1)> & {{ 7 * 7 }} \u202e\x00"
+
+
+def png(colour: tuple[int, int, int], *, edge: int = 32) -> Image:
+    """A square with a frame."""
+    picture = Pillow.new("RGB", (edge, edge), (235, 235, 235))
+    picture.paste(colour, (edge // 4, edge // 4, 3 * edge // 4, 3 * edge // 4))
+    sink = io.BytesIO()
+    picture.save(sink, "PNG")
+    return Image(sink.getvalue())
+
+
+def evaluation(number: int, *, text: str = "", edge: int = 32) -> Evaluation:
+    """One row; base and tuned are right and wrong in turn."""
+    task = TASKS[number % len(TASKS)]
+    return Evaluation(
+        id=f"{number:032x}",
+        prompt_id=f"{number:012x}",
+        text=text or f"a picture of {number} red circles left of a blue square",
+        task=task,
+        sample=0,
+        seed=1000 + number,
+        base=png((200, 30, 30), edge=edge),
+        tuned=png((30, 30, 200), edge=edge),
+        base_strict=number % 4 == 0,
+        tuned_strict=number % 3 == 0,
+        base_partial=0.5,
+        tuned_partial=0.75,
+        base_quality=0.8,
+        tuned_quality=0.85,
+        jury=(0.0, 0.5, 1.0)[number % 3],
+        base_reward=-0.1,
+        tuned_reward=0.2,
+    )
+
+
+def summaries() -> list[EvaluationSummary]:
+    """Strict rises over all, falls in position, is open in counting."""
+    rows = [EvaluationSummary("strict", "overall", 0.431, 0.502, 0.071, 0.044, 0.098, 1000)]
+    change = {"position": (-0.06, -0.11, -0.01), "counting": (0.01, -0.03, 0.05)}
+    for task in TASKS:
+        difference, low, high = change.get(task, (0.09, 0.04, 0.14))
+        rows.append(EvaluationSummary("strict", task, 0.4, 0.4 + difference, difference, low, high, 167))
+    for measure in ("partial", "quality", "reward", "win_rate_jury", "win_rate_reward"):
+        rows.append(EvaluationSummary(measure, "overall", 0.5, 0.56, 0.06, 0.03, 0.09, 1000))
+    return rows
+
+
+def tune_steps(count: int = 300) -> list[TuneStep]:
+    """A run that learns."""
+    share = [k / count for k in range(count)]
+    return [
+        TuneStep(k, 0.69 - 0.2 * s + 0.03 * (k % 3), 0.5 + 0.3 * s, 0.30 - 0.02 * s, 0.31 + 0.05 * s, 0.02 * s, 1 + s, 1e-4)
+        for k, s in enumerate(share)
+    ]
+
+
+def ratings() -> list[Rating]:
+    """Four generators, one with a hostile name."""
+    names = ["strong", "middle", "weak", HOSTILE]
+    return [
+        Rating(name, 30 - 4 * k, 1.0 + k / 5, 30 - 4 * k - 3 - 3 * k / 5, 900, 500 - 90 * k, 300 + 90 * k, 100, b, b - 0.2, b + 0.2)
+        for k, (name, b) in enumerate(zip(names, (0.9, 0.3, -0.3, -0.9), strict=True))
+    ]
+
+
+def nodes() -> list[Node]:
+    """The ten stages of the main job, with the edges they have."""
+    parents = {
+        "prompts": (),
+        "render": ("prompts",),
+        "pair": ("render",),
+        "judge": ("pair", "render"),
+        "label": ("judge", "pair"),
+        "arena": ("label",),
+        "reward": ("label", "render"),
+        "tune": ("label", "arena", "render"),
+        "evaluate": ("tune", "reward", "prompts"),
+        "report": ("label", "arena", "reward", "tune", "evaluate"),
+    }
+    seconds = dict(zip(parents, (0.4, 21.0, 0.3, 38.5, 0.5, 0.6, 25.0, 133.7, 30.2, None), strict=True))
+    return [
+        Node(
+            node=name,
+            stage=name,
+            key=f"{name:0<24}",
+            state="this page" if name == "report" else "hit" if name in ("prompts", "render") else "computed",
+            seconds=seconds[name],
+            rows=None if name == "report" else 2400,
+            error_rows=3 if name == "judge" else 0,
+            reused_rows=1200 if name == "judge" else 0,
+            parents=above,
+            settings={"seed": "0", "juror": HOSTILE} if name == "judge" else {"version": "1"},
+        )
+        for name, above in parents.items()
+    ]
+
+
+def report_data() -> ReportData:
+    """A full report."""
+    rows = [evaluation(k) for k in range(23)]
+    rows += [replace(evaluation(23), text=HOSTILE), replace(evaluation(24, edge=512), tuned=Image(b"no picture"))]
+    return ReportData(
+        nodes=nodes(),
+        ratings=ratings(),
+        duels=[Duel("middle", "strong", 30, 80, 10), Duel("strong", "weak", 90, 10, 20), Duel("weak", "weak", 5, 5, 0)],
+        gaps=[0.5 + 0.01 * k for k in range(400)],
+        jurors=[
+            JurorStatistics("steady", 4000, 0.01, 0.12, 0.0, 0.08, 0.81),
+            JurorStatistics(HOSTILE, 4000, -0.21, 0.05, 0.02, 0.4, 0.46),
+        ],
+        labels=Labels(pairs=2000, ties=310, unanimous=900, agreement=0.78, unparsable_votes=80),
+        reward_accuracy=[RewardAccuracy(t / 10, 0.75 - 0.03 * t, 0.71 - 0.03 * t, 0.79 - 0.03 * t, 500) for t in range(1, 10)],
+        reward_steps=[RewardStep(k, 0.69 - k / 1000, 0.5 + k / 1000) for k in range(200)],
+        tune_steps=tune_steps(),
+        summary=summaries(),
+        gallery=Gallery(rows, 4, 1000),
+        gate={"passed": True, "reasons": ["held-out strict (+0.0710, [+0.0440, +0.0980], n = 1000) does not fall"]},
+        libraries={"python": "3.11", "torch": "2.13.0"},
+        commit="0123456789abcdef",
+        target="feedfacefeedface",
+    )
