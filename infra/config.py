@@ -12,6 +12,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 
+SHOWN = 80  # characters of a refused value: a stage would print its whole ancestry
+
+
 class ConfigError(ValueError):
     """Bad input from the outside: a message for a person, exit status 2, before any work."""
 
@@ -28,8 +31,9 @@ def describe(error: ValidationError, *, place: str, known: list[str]) -> str:
         elif problem["type"] == "missing":
             lines.append(f"{place}: option {where!r} is required; give it a value")
         else:
-            given = problem.get("input")
-            lines.append(f"{place}: {where} = {given!r} is refused: {problem['msg']}")
+            given = repr(problem.get("input"))
+            shown = given if len(given) <= SHOWN else f"{given[:SHOWN]} …"
+            lines.append(f"{place}: {where} = {shown} is refused: {problem['msg']}")
     return "\n".join(lines)
 
 

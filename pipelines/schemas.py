@@ -204,11 +204,21 @@ class EvaluationSummary:
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """One logged step of pre-training (recipe zoo)."""
+    """A hundred steps of a training from nothing (recipe zoo)."""
 
-    step: int
-    loss: float
-    learning_rate: float
+    step: int  # the last of them, counted from 1
+    loss: float  # their mean
+
+
+@dataclass(frozen=True)
+class ZooScore:
+    """The exact checker's word on one shipped generator."""
+
+    model: str
+    guidance: float  # 1 is none
+    task: str  # a task, or overall: the mean of the six
+    strict: float  # share of pictures that show exactly what was asked
+    pictures: int
 
 
 @dataclass(frozen=True)

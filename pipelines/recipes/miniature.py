@@ -1,0 +1,99 @@
+"""Recipe `miniature`: the whole loop in the miniature world, from captions to the report."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import Field
+
+from actors.engines.training import EngineOptions
+from actors.trainer import TrainerOptions
+from infra.config import ConfigError
+from infra.dag import Resources
+from pipelines.algorithms.diffusion.flow import UniformTimes
+from pipelines.algorithms.preference.flow_dpo import FlowDPO
+from pipelines.models.miniature import generators, jurors
+from pipelines.models.policy import Full, LoRA
+from pipelines.stages.arena import Arena
+from pipelines.stages.evaluate import Evaluate
+from pipelines.stages.judge import Judge
+from pipelines.stages.label import Label
+from pipelines.stages.pair import Pairs
+from pipelines.stages.prompts import Prompts
+from pipelines.stages.render import Render
+from pipelines.stages.report import Report
+from pipelines.stages.reward import Reward
+from pipelines.stages.tune import Tune
+
+POLICY = "policy"
+
+
+Named = TypeVar("Named", generators.Generator, jurors.JurorModel)
+
+
+def _chosen(asked: tuple[str, ...], shipped: tuple[Named, ...], flag: str) -> tuple[Named, ...]:
+    """The shipped models with these names, in the shipped order; all where none is named."""
+    known = {model.name: model for model in shipped}
+    for name in asked:
+        if name not in known:
+            raise ConfigError(f"{flag}: unknown name {name!r}; shipped are {', '.join(known)}")
+    return tuple(model for model in shipped if not asked or model.name in asked)
+
+
+def miniature(
+    *,
+    prompts: Annotated[int, Field(ge=6, le=3000, description="training captions")] = 420,
+    evaluation: Annotated[int, Field(ge=6, le=1000, description="held-out captions")] = 1000,
+    samples: Annotated[int, Field(ge=1, le=64, description="pictures a prompt and generator")] = 1,
+    roster: Annotated[tuple[str, ...], Field(description="generators, by name; all shipped by default")] = (),
+    jury: Annotated[tuple[str, ...], Field(description="jurors, by name; all shipped by default")] = (),
+    juror_engine: Annotated[Literal["transformers", "vllm"], Field(description="what runs the jurors")] = "transformers",
+    seed: Annotated[int, Field(ge=0, description="of captions, training and evaluation pictures")] = 0,
+    guidance: Annotated[float, Field(ge=1, description="of the rendered pictures; evaluation is without")] = 1.0,
+    adapter: Annotated[Literal["lora", "full"], Field(description="what tune trains")] = "full",
+    zero: Annotated[Literal["0", "1", "2", "3"], Field(description="DeepSpeed ZeRO stage; 0: plain torch")] = "1",
+    beta: Annotated[float, Field(gt=0, description="strength of the tie to the reference")] = 200.0,
+    steps: Annotated[int, Field(ge=1, description="optimiser steps of tune")] = 150,
+    batch: Annotated[int, Field(ge=1, description="pairs an optimiser step")] = 32,
+    learning_rate: Annotated[float | None, Field(gt=0, description="2e-4 full, 1e-3 LoRA by default")] = None,
+    reward_steps: Annotated[int, Field(ge=1, description="optimiser steps of the reward model")] = 120,
+    workers: Annotated[int, Field(ge=1, le=1024, description="actors a row-wise stage")] = 2,
+    tune_workers: Annotated[int, Field(ge=1, le=1024, description="training workers")] = 2,
+    gpus: Annotated[float, Field(ge=0, description="GPUs an actor or training worker")] = 0.0,
+) -> Report:
+    """prompts -> render -> pair -> judge -> label -> arena, reward, tune -> evaluate -> report."""
+    resources = Resources(workers=workers, gpus=gpus, resident=8)
+    drawn = _chosen(roster, generators.shipped(guidance=guidance), "--roster")
+    voting = _chosen(jury, jurors.shipped(engine=juror_engine), "--jury")
+    base = next(one for one in generators.shipped() if one.name == POLICY)
+    captions = Prompts(train=prompts, evaluation=evaluation, seed=seed)
+    pictures = Render(prompts=captions, roster=drawn, samples=samples, resources=resources)
+    pairs = Pairs(pictures=pictures)
+    votes = Judge(pairs=pairs, pictures=pictures, jury=voting, resources=resources)
+    labels = Label(pairs=pairs, votes=votes)
+    arena = Arena(labels=labels)
+    rate = learning_rate if learning_rate is not None else {"full": 2e-4, "lora": 1e-3}[adapter]
+    engine = EngineOptions(kind="torch") if zero == "0" else EngineOptions(zero=int(zero))  # type: ignore[arg-type]
+    tuned = Tune(
+        labels=labels,
+        pictures=pictures,
+        policy=base.weights,
+        method=FlowDPO(beta=beta),
+        adapter=Full() if adapter == "full" else LoRA(),
+        times=UniformTimes(),
+        trainer=TrainerOptions(steps=steps, batch=batch, learning_rate=rate, seed=seed, engine=engine),
+        resources=Resources(workers=tune_workers, gpus=gpus),
+    )
+    reward_trainer = TrainerOptions(
+        steps=reward_steps,
+        learning_rate=5e-4,
+        schedule="cosine",
+        warm_up=min(20, reward_steps - 1),
+        seed=seed,
+        engine=EngineOptions(kind="torch"),
+    )
+    reward = Reward(labels=labels, pictures=pictures, policy=base.weights, trainer=reward_trainer)
+    evaluated = Evaluate(
+        prompts=captions, base=base, tune=tuned, reward=reward, jury=voting, seed=seed, resources=resources
+    )
+    return Report(labels=labels, arena=arena, reward=reward, tune=tuned, evaluate=evaluated)
