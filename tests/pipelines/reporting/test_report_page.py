@@ -1,0 +1,128 @@
+"""The report's page: self-contained, complete, deterministic, and deaf to what hostile text says."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from html.parser import HTMLParser
+
+import pytest
+from support.report_rows import HOSTILE, evaluation, report_data
+
+from pipelines.reporting.dag_figure import assign_lanes
+from pipelines.reporting.data import ReportData
+from pipelines.reporting.page import render_report
+from pipelines.reporting.pictures import draw, embed
+
+SECTIONS = ("summary", "dag", "ratings", "jury", "tune", "reward", "gallery", "scores", "reproduce")
+VOID = {"meta", "img", "link", "br", "input"}
+
+
+class Page(HTMLParser):
+    """Every start tag with its attributes, the texts, and whether tags close in order."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.texts: list[str] = []
+        self.stack: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in VOID:
+            self.stack.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.stack.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+@pytest.fixture(scope="module")
+def source() -> str:
+    return render_report(report_data())
+
+
+@pytest.fixture(scope="module")
+def page(source: str) -> Page:
+    return Page(source)
+
+
+def test_every_section_is_there_and_tags_close_in_order(page: Page) -> None:
+    ids = [attributes["id"] for tag, attributes in page.tags if tag == "section"]
+    assert ids == list(SECTIONS)
+    assert page.stack == []
+
+
+def test_nothing_is_loaded_from_outside(page: Page) -> None:
+    for tag, attributes in page.tags:
+        assert tag not in {"script", "link", "iframe", "object", "embed", "base", "form"}
+        for name in ("src", "href", "action", "data", "xlink:href", "srcset"):
+            assert attributes.get(name, "#").startswith(("#", "data:image/png;base64,", "data:image/jpeg;base64,"))
+        assert not any(name.startswith("on") or name == "style" for name in attributes)
+
+
+def test_the_policy_admits_this_style_and_nothing_else(source: str, page: Page) -> None:
+    policy = next(a["content"] for tag, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
+    style = source.split("<style>")[1].split("</style>")[0]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert policy == f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    assert "url(" not in style and "@import" not in style
+
+
+def test_hostile_text_is_shown_and_never_obeyed(source: str, page: Page) -> None:
+    assert "<script" not in source and "<img src=http" not in source
+    assert "\x00" not in source and "\u202e" not in source
+    shown = HOSTILE.replace("\x00", "\ufffd").replace("\u202e", "\ufffd")
+    assert any(shown in text for text in page.texts)
+
+
+def test_the_same_rows_give_the_same_bytes(source: str) -> None:
+    assert render_report(report_data()) == source
+
+
+def test_the_page_is_small(source: str) -> None:
+    assert len(source.encode()) < 1_500_000
+
+
+def test_every_picture_has_a_text_and_small_ones_keep_their_pixels(page: Page) -> None:
+    pictures = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert len(pictures) == 2 * 25 - 1
+    assert all(attributes["alt"] for attributes in pictures)
+    assert all((int(a["width"]) <= 96) == (a.get("class") == "pixelated") for a in pictures)
+    assert all(attributes["aria-label"] for tag, attributes in page.tags if tag == "svg")
+
+
+def test_a_report_without_rows_has_every_section_too() -> None:
+    empty = Page(render_report(ReportData()))
+    assert [a["id"] for tag, a in empty.tags if tag == "section"] == list(SECTIONS)
+    assert any("nothing can be said" in text for text in empty.texts)
+
+
+def test_where_it_does_not_work_is_said_first(source: str) -> None:
+    summary = source.split('id="summary"')[1].split('id="dag"')[0]
+    for said in ("strict, position", "is below zero", "strict, counting", "includes zero", "judge: 3 rows", "unparsable"):
+        assert said in summary
+    assert "strict, single" not in summary
+
+
+def test_the_draw_is_by_caption_alone() -> None:
+    captions = [(f"caption {k}", "single" if k % 2 else "two", k % 3) for k in range(60)]
+    first = [(f"id{k}", *caption) for k, caption in enumerate(captions)]
+    later = [(f"other{k}", *caption) for k, caption in enumerate(captions)][::-1]
+    one, two = draw(first, per_task=4), draw(later, per_task=4)
+    assert len(one) == 8
+    assert [name.removeprefix("id") for name in one] == [name.removeprefix("other") for name in two]
+
+
+def test_a_large_picture_is_reduced() -> None:
+    shown = embed(evaluation(0, edge=600).base)
+    assert (shown.width, shown.height) == (192, 192) and shown.uri.startswith("data:image/jpeg;")
+
+
+def test_edges_that_overlap_take_different_lanes() -> None:
+    lanes = assign_lanes([(0, 2), (1, 3), (4, 6)])
+    assert lanes[0, 2] != lanes[1, 3] and lanes[4, 6] == lanes[0, 2]
