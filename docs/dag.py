@@ -17,19 +17,11 @@ STAGES = {  # name: (column, row, what comes out)
     "evaluate": (1, 1, "scores, gate"),
     "report": (0, 1, "one HTML file"),
 }
-EDGES = [
-    "prompts render",
-    "render pair",
-    "pair judge",
-    "judge label",
-    "label arena",
-    "label reward",
-    "arena reward",
-    "reward tune",
-    "tune evaluate",
-    "evaluate report",
-]
-WIDTH, HEIGHT, BOX, TALL, STEP, DOWN = 900, 196, 148, 56, 180, 104
+AHEAD = """prompts render, render pair, pair judge, judge label, label arena, label reward, label tune,
+tune evaluate, evaluate report"""
+PICTURES = "render tune, render reward"
+AROUND = {"reward evaluate": 16, "arena report": 34}  # how far below the boxes they run
+WIDTH, HEIGHT, BOX, TALL, STEP, DOWN = 900, 222, 148, 56, 180, 104
 INK, PAPER, FILL = "#24292f", "#ffffff", {0: "#e7f0fb", 1: "#eaf6ea"}
 
 
@@ -51,21 +43,30 @@ def box(stage: str) -> str:
     )
 
 
-def arrow(edge: str) -> str:
-    """From one box's side to the next one's."""
+def arrow(edge: str, *, dashed: bool = False) -> str:
+    """From one box to another: sideways within a row, else from the bottom of the upper to the top of the lower."""
     one, other = edge.split()
     (x, y), (u, v) = corner(one), corner(other)
+    shift = (x > u) - (x < u)
     if v == y:
-        right = u > x
-        start, end = (x + BOX, y + TALL / 2), (u, v + TALL / 2)
-        if not right:
-            start, end = (x, y + TALL / 2), (u + BOX, v + TALL / 2)
-    elif u == x:
-        start, end = (x + BOX / 2, y + TALL), (u + BOX / 2, v)
+        near, far = (x, u + BOX) if u < x else (x + BOX, u)
+        start, end = (near, y + TALL / 2), (far, v + TALL / 2)
     else:
-        start, end = (x + 20, y + TALL), (u + BOX - 10, v)
-    ends = f'x1="{start[0]}" y1="{start[1]}" x2="{end[0]}" y2="{end[1]}"'
-    return f'<line {ends} stroke="{INK}" stroke-width="1.4" marker-end="url(#tip)"/>'
+        start, end = (x + BOX / 2 - 24 * shift * (abs(u - x) // STEP), y + TALL), (u + BOX / 2 + 40 * shift, v)
+    dash = ' stroke-dasharray="5 4"' if dashed else ""
+    return _path(f"M{start[0]:g} {start[1]:g} L{end[0]:g} {end[1]:g}", dash)
+
+
+def around(edge: str, depth: int) -> str:
+    """From one box to another of the lower row, below those between."""
+    one, other = edge.split()
+    (x, y), (u, _) = corner(one), corner(other)
+    start, end, low = x + BOX / 2, u + BOX / 2, y + TALL + depth
+    return _path(f"M{start:g} {y + TALL} V{low} H{end:g} V{y + TALL}", "")
+
+
+def _path(route: str, dash: str) -> str:
+    return f'<path d="{route}" fill="none" stroke="{INK}" stroke-width="1.4"{dash} marker-end="url(#tip)"/>'
 
 
 def drawing() -> str:
@@ -75,7 +76,9 @@ def drawing() -> str:
         f'<path d="M0 1 L9 5 L0 9 z" fill="{INK}"/></marker>'
     )
     parts = [f"<defs>{tip}</defs>", f'<rect width="{WIDTH}" height="{HEIGHT}" fill="{PAPER}"/>']
-    parts += [arrow(edge) for edge in EDGES]
+    parts += [arrow(edge) for edge in AHEAD.split(",")]
+    parts += [arrow(edge, dashed=True) for edge in PICTURES.split(",")]
+    parts += [around(edge, depth) for edge, depth in AROUND.items()]
     parts += [box(stage) for stage in STAGES]
     style = f'font-family="system-ui, sans-serif" text-anchor="middle" fill="{INK}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" {style}>'

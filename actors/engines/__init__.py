@@ -1,0 +1,1 @@
+"""Engines: ways to ask a juror and to train a model."""
