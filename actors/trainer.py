@@ -130,7 +130,7 @@ class Training:
 
 
 def train(training: Training, session: Session) -> None:
-    """The loop of one worker: from the last checkpoint to the last step, then the export. Raises Halt on a loss that is no number."""
+    """The loop of one worker: from the last checkpoint to the last step, then the export. Halts on a loss that is no number."""
     options, objective = training.options, training.objective
     curve = read_curve(session.checkpoint())
     if len(curve) >= options.steps:
@@ -265,5 +265,5 @@ def _order(seed: int, epoch: int, size: int) -> np.ndarray:
 
 def _device() -> torch.device:
     if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return torch.device("cpu")

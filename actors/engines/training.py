@@ -71,7 +71,7 @@ class Engine(ABC):
 
     @abstractmethod
     def restore(self, state: State) -> None:
-        """Takes the optimiser's moments and step up from `state`; the parameters were loaded before the engine was built."""
+        """Takes moments and step up from `state`; the parameters were loaded before the engine was built."""
 
 
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:

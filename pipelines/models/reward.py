@@ -1,6 +1,6 @@
 """A latent reward model on the policy's own backbone (SLRM-like: task tokens in the joint attention's text stream).
 
-Learnable task tokens are appended to the caption's tokens and pass, with them, through every joint block but the last, which
+Learnable task tokens follow the caption's tokens and pass, with them, through every joint block but the last, which
 returns no text; an MLP reads the score from their final states. They share the text stream's projections, where SLRM gives
 them their own, and there is no denoising score enhancement. The backbone's pre-training is what makes it work.
 """
@@ -67,7 +67,7 @@ class RewardModel:
 
     @torch.no_grad()
     def score(self, pictures: np.ndarray | torch.Tensor, texts: Sequence[str], t: float) -> torch.Tensor:
-        """Scores float[b]. Pictures uint8[b, h, w, 3] are noised to time t first, with one noise a text; a tensor is x_t."""
+        """Scores float[b]. Pictures uint8[b, h, w, 3] are first noised to time t, one noise a text; a tensor is x_t."""
         if len(pictures) != len(texts):
             raise ConfigError(f"{len(pictures)} pictures but {len(texts)} texts; give each picture its prompt")
         if isinstance(pictures, np.ndarray):
