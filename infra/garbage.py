@@ -1,8 +1,8 @@
 """What a store no longer needs, and its removal.
 
-Needed is what the kept runs' files name, and all ancestors of that. A stage that some process is computing right now is left
-alone altogether: it may be taking rows over from artifacts that no run names. Unfinished artifacts are resumable work and
-stay unless asked for.
+Needed is what the kept runs' files name, and all ancestors of that. A stage that some process is computing right now is
+left alone altogether: it may be taking rows over from artifacts that no run names. Unfinished artifacts are resumable work
+and stay unless asked for.
 """
 
 from __future__ import annotations

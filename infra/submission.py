@@ -10,7 +10,6 @@ import asyncio
 import fnmatch
 import hashlib
 import json
-import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -115,8 +114,6 @@ class Cluster:
         from ray.job_submission import JobSubmissionClient
 
         self.address = address
-        for name in ("ray", "ray.dashboard", "ray._private"):  # of every file it leaves out, and of closed connections
-            logging.getLogger(name).setLevel(logging.ERROR)
         try:
             self.client = JobSubmissionClient(address)
         except (ConnectionError, RuntimeError) as error:

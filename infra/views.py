@@ -4,7 +4,7 @@
     {stage}_{table}    a side table                  {stage}_errors         quarantined rows
     runs  run_stages  artifacts  artifact_parents    what was run, of what, from what: lineage is a join
 
-A file that is gone or of another size than recorded makes its view unavailable, and only whoever asks for that view is told.
+A file that is gone or of another size than recorded makes its view unavailable; only whoever asks for that view is told.
 Hashes are not checked here (`salon plan --verify` does). The connection can read these files and nothing else: DuckDB
 refuses every other path, and only SELECT statements are passed to it.
 """
@@ -145,8 +145,8 @@ class Database:
             paths |= {path for piece in pieces for path in piece.paths}
         self._catalog()
         self.connection.execute(f"SET allowed_paths = [{', '.join(map(quoted, sorted(paths)))}]")
-        for setting in ("python_enable_replacements = false", "enable_external_access = false", "lock_configuration = true"):
-            self.connection.execute(f"SET {setting}")
+        for setting, value in (("python_enable_replacements", 0), ("enable_external_access", 0), ("lock_configuration", 1)):
+            self.connection.execute(f"SET {setting} = {value}")
 
     def _record(self, stage: str, key: str) -> Record | None:
         if (stage, key) not in self._records:
@@ -211,7 +211,7 @@ class Database:
         except duckdb.Error as error:
             raise ConfigError(str(error)) from error
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-            raise ConfigError("give one SELECT (or FROM, WITH, SHOW TABLES, DESCRIBE, SUMMARIZE); the datasets are read-only")
+            raise ConfigError("give one SELECT (or FROM, WITH, SHOW, DESCRIBE, SUMMARIZE); datasets are read-only")
         self._require_available(sql)
         try:
             cursor = self.connection.execute(sql)

@@ -1,4 +1,4 @@
-"""`salon gc`: removes artifacts that no run uses, superseded ones, and what killed runs left; says how many bytes that is."""
+"""`salon gc`: removes artifacts that no run uses, superseded ones, and what killed runs left; says how many bytes."""
 
 from __future__ import annotations
 

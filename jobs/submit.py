@@ -6,6 +6,7 @@ and of the recipe are checked here first. Submitting the same again follows the 
 
 from __future__ import annotations
 
+import logging
 import shlex
 import sys
 from argparse import RawDescriptionHelpFormatter
@@ -40,11 +41,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--run-name", default="", help="name of the run, for salon sql and salon show")
     parsed, _, _ = build(parser, rest)
     if not parsed.root.is_absolute():
-        raise ConfigError(f"--root {parsed.root} would lie in the job's copy of the source; give an absolute path on a shared disk")
+        raise ConfigError(f"--root {parsed.root} would lie in the job's copy of the source; give an absolute path")
     working_dir = mine.working_dir.resolve()
     require_small(working_dir)
     command = [mine.python, "-m", "jobs.run", *words_without(rest, ["--root"]), "--root", str(parsed.root)]
     submission = Submission(shlex.join(command), working_dir, variables(mine.env), mine.submission_id)
+    logging.disable(logging.WARNING)  # Ray tells of every file it leaves out
     cluster = Cluster(mine.address)
     job, new = cluster.submit(submission)
     print(f"job {job} {'submitted' if new else 'is there already'}: {submission.entrypoint}", flush=True)
