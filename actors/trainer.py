@@ -130,7 +130,7 @@ class Training:
 
 
 def train(training: Training, session: Session) -> None:
-    """The loop of one worker: from the last checkpoint to the last step, then the export. Halts on a loss that is no number."""
+    """The loop of a worker: from the last checkpoint to the last step, then the export. Halts where a loss is no number."""
     options, objective = training.options, training.objective
     curve = read_curve(session.checkpoint())
     if len(curve) >= options.steps:
