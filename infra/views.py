@@ -135,8 +135,9 @@ class Database:
     _records: dict[tuple[str, str], Record | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        options = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
-        self.connection = duckdb.connect(":memory:", config=options)
+        self.connection = duckdb.connect(
+            ":memory:", config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+        )
         paths: set[str] = set()
         found = self._pieces()
         several = self._views_of_several_nodes()

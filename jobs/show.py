@@ -69,7 +69,9 @@ def stage_row(store: Store, outcome: dict[str, Any]) -> dict[str, Any]:
 
 
 def _short(name: str, value: Any) -> Any:
-    if name == "bytes" and value is not None:
+    if value is None:
+        return None
+    if name == "bytes":
         return size(value)
     if name in ("commit", "key"):
         return value[:8]

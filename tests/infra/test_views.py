@@ -166,7 +166,7 @@ def test_a_damaged_file_is_told_to_whoever_asks_for_it(root):
 def test_an_artifact_that_is_gone_is_named(root):
     for path in (root / "artifacts").glob("draw/*/artifact.json"):
         path.unlink()
-    with pytest.raises(ConfigError, match="draw is not there: .*salon run makes it anew"):
+    with pytest.raises(ConfigError, match=r"draw is not there: .*salon run makes it anew"):
         ask(root, "SELECT * FROM draw", name="first")
 
 

@@ -48,7 +48,7 @@ def head():
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         try:
-            process.wait(timeout=15)
+            process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
         shutil.rmtree(folder, ignore_errors=True)
@@ -115,7 +115,7 @@ def test_one_job_for_one_submission_and_its_own_exit_code(submit, tmp_path, salo
     status, out = submit(*faulty, "--no-wait")
     assert status == 0
     job = next(line for line in out.splitlines() if line.startswith("job ")).split()[1]
-    assert job.endswith("-2") and f"ray job stop --address" in out
+    assert job.endswith("-2") and "ray job stop --address" in out
 
 
 def test_flags_are_checked_before_anything_is_submitted(salon):
