@@ -81,7 +81,7 @@ class Collector:
         for directory in sorted((self.store.root / "artifacts").glob("*/*")):
             if directory.is_dir():
                 found += self._of_artifact(directory, needed)
-        return found + list(self._scratch(needed)) + list(self._locks(needed)) + list(self._temporary())
+        return found + list(self._scratch()) + list(self._locks(needed)) + list(self._temporary())
 
     def _kept_runs(self, runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """The newest, and every one that may be in progress."""
@@ -137,13 +137,12 @@ class Collector:
             for path in sorted([*directory.glob("*.damaged"), *directory.glob(".tmp-*")]):
                 yield Waste(path, "left over", bytes_below(path), lock)
 
-    def _scratch(self, needed: set[tuple[str, str]]) -> Iterator[Waste]:
+    def _scratch(self) -> Iterator[Waste]:
         for path in sorted((self.store.root / "scratch").glob("*")):
             stage, _, key = path.name.rpartition("-")
             finished = (self.store.root / "artifacts" / stage / key / NAME).is_file()
             if path.name not in self.busy and (finished or self.unfinished):
                 yield Waste(path, "scratch", bytes_below(path), path.name)
-        del needed
 
     def _locks(self, needed: set[tuple[str, str]]) -> Iterator[Waste]:
         """Old locks of artifacts that are not there or go: taking a lock touches its file, so an old one is nobody's."""
