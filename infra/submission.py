@@ -45,11 +45,13 @@ class Submission:
     working_dir: Path
     variables: dict[str, str] = field(default_factory=dict)
     name: str = ""  # submission id; "" for one made of the content
+    commit: str = ""  # told to the job, whose copy of the source is no checkout; the content already says what it is
 
     def runtime(self) -> dict[str, Any]:
         """Ray's runtime environment."""
         names = [path.relative_to(self.working_dir).as_posix() for path in excluded(self.working_dir)]
-        return {"working_dir": str(self.working_dir), "excludes": [f"/{n}" for n in names], "env_vars": self.variables}
+        told = self.variables | {"SALON_COMMIT": self.commit}
+        return {"working_dir": str(self.working_dir), "excludes": [f"/{n}" for n in names], "env_vars": told}
 
     def id(self) -> str:
         """The same for the same command over the same source."""

@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
     working_dir = mine.working_dir.resolve()
     require_small(working_dir)
     command = [mine.python, "-m", "jobs.run", *words_without(rest, ["--root"]), "--root", str(parsed.root)]
-    submission = Submission(shlex.join(command), working_dir, variables(mine.env), mine.submission_id)
+    submission = Submission(shlex.join(command), working_dir, variables(mine.env), mine.submission_id, commit())
     logging.disable(logging.WARNING)  # Ray tells of every file it leaves out
     cluster = Cluster(mine.address)
     job, new = cluster.submit(submission)
@@ -66,7 +66,7 @@ def main(argv: list[str]) -> int:
 
 def variables(given: list[str]) -> dict[str, str]:
     """Environment of the job; raises ConfigError for what is not NAME=VALUE."""
-    found = {"SALON_COMMIT": commit()}  # the uploaded copy is no checkout
+    found: dict[str, str] = {}
     for word in given:
         name, equals, value = word.partition("=")
         if not equals or not name:
