@@ -42,7 +42,7 @@ bench: venv ## speed and memory, as ratios measured in one run
 	$(BIN)/python -m benchmarks.run
 
 vllm-cpu: venv ## vLLM for jurors on a CPU, beside the rest
-	bash infra/manifests/vllm-cpu.sh
+	sh infra/manifests/vllm-cpu.sh $(BIN)/python
 
 readme: venv ## the tree and the picture in README.md, from the files
 	$(BIN)/python docs/dag.py
