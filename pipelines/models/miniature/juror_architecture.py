@@ -1,12 +1,12 @@
-"""Small vision-language models of real classes (Idefics3, LLaVA), a word-level tokenizer and their processors.
+"""Small vision-language models of a real class (Idefics3), a word-level tokenizer and their processors.
 
-Patches are cells of the world, so that a picture is nine tokens; the picture stands before the words. The folder that is
+A cell of the world is one token, so that a picture is nine; the picture stands before the words. The folder that is
 saved loads by AutoProcessor and AutoModelForImageTextToText without torchvision, and is served by vLLM as it is.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -22,27 +22,28 @@ else:
 
 _SPECIAL = ("<pad>", "<unk>", "<end>", "<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>")
 _WORDS = ("?", "yes", "no", "A", "B", "tie", "does", "this", "show", "which", "shows")
-_PICTURE = {"image_mean": [0.5] * 3, "image_std": [0.25] * 3, "do_resize": False}
+_PICTURE = {"image_mean": [0.5] * 3, "image_std": [0.25] * 3, "do_resize": False, "do_image_splitting": False}
 _TEMPLATE = (
     "{% for message in messages %}{% for part in message['content'] %}"
     "{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %}"
     "{% endfor %}{% endfor %}"
 )
 MAX_TOKENS = 64
+_SPREAD = 0.08  # of initial weights: about one over the root of the width; the usual 0.02 learns far slower here
 
 
 class JurorShape(Config):
     """Size of a juror's towers."""
 
-    family: Literal["idefics3", "llava"] = "idefics3"
-    """Which transformers class: Idefics3ForConditionalGeneration or LlavaForConditionalGeneration."""
+    scale: int = Field(1, ge=1)
+    """Patches a side of a cell in the picture's tower; pixel shuffle makes one token of them."""
     vision_width: int = Field(96, ge=8)
     """Hidden size of the picture's tower."""
     vision_layers: int = Field(2, ge=1)
     """Layers of the picture's tower."""
     text_width: int = Field(128, ge=8)
     """Hidden size of the language model."""
-    text_layers: int = Field(4, ge=1)
+    text_layers: int = Field(3, ge=1)
     """Layers of the language model."""
     heads: int = Field(4, ge=1)
     """Attention heads, in both towers."""
@@ -58,7 +59,8 @@ def build_model(shape: JurorShape) -> Any:
         "num_hidden_layers": shape.vision_layers,
         "num_attention_heads": shape.heads,
         "image_size": SIZE,
-        "patch_size": CELL,
+        "patch_size": CELL // shape.scale,
+        "initializer_range": _SPREAD,
     }
     text = {
         "model_type": "llama",
@@ -74,38 +76,20 @@ def build_model(shape: JurorShape) -> Any:
         "bos_token_id": end,
         "eos_token_id": end,
         "tie_word_embeddings": False,
+        "initializer_range": _SPREAD,
     }
-    both: dict[str, Any] = {"text_config": text, "pad_token_id": pad, "tie_word_embeddings": False}
-    if shape.family == "idefics3":
-        config = transformers.Idefics3Config(vision_config=vision, image_token_id=image, scale_factor=1, **both)
-        return transformers.Idefics3ForConditionalGeneration(config)
-    config = transformers.LlavaConfig(
-        vision_config=vision | {"model_type": "siglip_vision_model", "vision_use_head": False},
-        image_token_index=image,
-        image_seq_length=GRID * GRID,
-        vision_feature_layer=-1,
-        vision_feature_select_strategy="full",
-        **both,
-    )
-    return transformers.LlavaForConditionalGeneration(config)
+    both: dict[str, Any] = {"initializer_range": _SPREAD, "text_config": text, "pad_token_id": pad, "tie_word_embeddings": False}
+    config = transformers.Idefics3Config(vision_config=vision, image_token_id=image, scale_factor=shape.scale, **both)
+    return transformers.Idefics3ForConditionalGeneration(config)
 
 
-def build_processor(shape: JurorShape) -> Any:
+def build_processor() -> Any:
     """Tokenizer, picture processor and chat template in one."""
-    if shape.family == "idefics3":
-        from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+    from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 
-        edge = {"longest_edge": SIZE}
-        pictures = Idefics3ImageProcessorPil(**_PICTURE, do_image_splitting=False, size=edge, max_image_size=edge)
-        return transformers.Idefics3Processor(
-            pictures, tokenizer(), image_seq_len=GRID * GRID, chat_template=_TEMPLATE
-        )
-    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
-
-    pictures = SiglipImageProcessorPil(**_PICTURE, size={"height": SIZE, "width": SIZE})
-    return transformers.LlavaProcessor(
-        pictures, tokenizer(), patch_size=CELL, vision_feature_select_strategy="full", chat_template=_TEMPLATE
-    )
+    edge = {"longest_edge": SIZE}
+    pictures = Idefics3ImageProcessorPil(**_PICTURE, size=edge, max_image_size=edge)
+    return transformers.Idefics3Processor(pictures, tokenizer(), image_seq_len=GRID * GRID, chat_template=_TEMPLATE)
 
 
 def words_of_jurors() -> list[str]:

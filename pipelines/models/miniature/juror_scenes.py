@@ -85,6 +85,12 @@ def sketch_for(caption: Caption, *, other: Caption, generator: np.random.Generat
     return _degrade(blots, severity=severity, generator=generator)
 
 
+def fitting_sketch(caption: Caption, *, generator: np.random.Generator) -> Sketch:
+    """A sketch that fits, a little degraded half of the time."""
+    severity = 0.0 if generator.random() < 0.5 else 0.5 * float(generator.random())
+    return _degrade(_clean(caption.expectation, generator=generator), severity=severity, generator=generator)
+
+
 def paint(sketches: Sequence[Sketch], *, generator: np.random.Generator) -> np.ndarray:
     """Pictures uint8[n, 24, 24, 3]."""
     count = len(sketches)

@@ -18,14 +18,14 @@ import numpy as np
 from pydantic import Field
 
 from actors.engines.answers import conversation, decoded, shown
-from infra.config import Config
+from infra.config import Config, ConfigError
 from infra.lazy import lazy
 from pipelines.algorithms.prompting.pairwise import Pairwise
 from pipelines.algorithms.prompting.pointwise import Pointwise
 from pipelines.algorithms.prompting.question import Question
 from pipelines.models.miniature.grammar import TASKS, Caption, task_captions
 from pipelines.models.miniature.juror_architecture import JurorShape, build_model, build_processor
-from pipelines.models.miniature.juror_scenes import contents, fit, paint, sketch_for
+from pipelines.models.miniature.juror_scenes import contents, fit, fitting_sketch, paint, sketch_for
 
 if TYPE_CHECKING:
     import torch
@@ -43,21 +43,25 @@ class JurorTraining(Config):
     shape: JurorShape
     questionnaire: Pointwise | Pairwise
     """What the juror will be asked; a pairwise juror is asked pointwise first."""
+    continues: str | None = None
+    """Name of the juror of the same shape whose weights it starts from; none: from nothing."""
     steps: int = Field(4000, ge=1)
     """Optimiser steps."""
+    describing_share: float = Field(0.3, ge=0, le=1)
+    """Share of the steps, at the beginning, in which every picture fits and only captions and cells are learnt."""
     pointwise_share: float = Field(0.6, ge=0, le=1)
-    """Share of the steps in which a pairwise juror still learns by pointwise questions."""
+    """Share of the steps until which a pairwise juror is asked pointwise."""
     captions: int = Field(16, ge=1)
     """Captions a step."""
     pictures: int = Field(4, ge=2)
     """Pictures of each caption; as many questions."""
     learning_rate: float = Field(2e-3, gt=0)
-    """Peak of AdamW's rate; 100 steps of warm-up, cosine to 1 %."""
+    """Peak of both optimisers' rate; 50 steps of warm-up, cosine to 1 %."""
     weight_decay: float = Field(0.01, ge=0)
-    """AdamW's."""
+    """Of both optimisers: Muon for the layers' matrices (less than half the steps of AdamW here), AdamW for the rest."""
     ranking: float = Field(1.0, ge=0)
     """Weight of the logistic loss on differences between pictures of one caption (pointwise questions)."""
-    caption: float = Field(0.3, ge=0)
+    caption: float = Field(1.0, ge=0)
     """Weight of the caption loss."""
     cells: float = Field(1.0, ge=0)
     """Weight of the loss on what each cell shows."""
@@ -78,12 +82,24 @@ class Batch:
 
 
 def train_juror(
-    options: JurorTraining, *, out: Path, scratch: Path, on_step: Callable[[int, float], None] = lambda step, loss: None
+    options: JurorTraining,
+    *,
+    out: Path,
+    scratch: Path,
+    start: Path | None = None,
+    on_step: Callable[[int, float], None] = lambda step, loss: None,
 ) -> None:
-    """Writes a folder with model (fp16 safetensors), tokenizer and processor to `out`; goes on from `scratch`."""
+    """Writes a folder with model (fp16 safetensors), tokenizer and processor to `out`; goes on from `scratch`.
+
+    `start`: folder of the juror that `options.continues` names.
+    """
+    if (options.continues is None) != (start is None):
+        raise ConfigError(f"continues = {options.continues!r} but start = {start}; give the folder of the juror it names")
     torch.set_num_threads(1)
     torch.manual_seed(options.seed)
     learner = _Learner(options)
+    if start is not None:
+        learner.model.load_state_dict(type(learner.model).from_pretrained(start, dtype=torch.float32).state_dict())
     scratch.mkdir(parents=True, exist_ok=True)
     checkpoint = scratch / "checkpoint.safetensors"
     first = learner.restore(checkpoint) if checkpoint.exists() else 0
@@ -110,8 +126,14 @@ def make_batch(options: JurorTraining, *, pool: dict[str, list[Caption]], step: 
     tasks = generator.choice(TASKS, size=2 * options.captions, p=shares / shares.sum())
     drawn = [pool[task][int(generator.integers(len(pool[task])))] for task in tasks]
     asked, others = drawn[: options.captions], drawn[options.captions :]
+    describing = step < options.describing_share * options.steps
     owners = [n for n in range(options.captions) for _ in range(options.pictures)]
-    sketches = [sketch_for(asked[n], other=others[n], generator=generator) for n in owners]
+    sketches = [
+        fitting_sketch(asked[n], generator=generator)
+        if describing
+        else sketch_for(asked[n], other=others[n], generator=generator)
+        for n in owners
+    ]
     pictures = paint(sketches, generator=generator)
     fits = np.array([fit(s, asked[n].expectation) for s, n in zip(sketches, owners, strict=True)], dtype=np.float32)
     texts, cells = [asked[n].text for n in owners], contents(sketches)
@@ -143,27 +165,26 @@ class _Learner:
     def __init__(self, options: JurorTraining) -> None:
         self.options = options
         self.model = build_model(options.shape).float().train()
-        self.processor = build_processor(options.shape)
+        self.processor = build_processor()
         self.head = torch.nn.Linear(options.shape.text_width, 11)
         self.parameters = [*self.model.parameters(), *self.head.parameters()]
-        self.optimiser = torch.optim.AdamW(
-            self.parameters, lr=options.learning_rate, betas=(0.9, 0.99), weight_decay=options.weight_decay
-        )
-        projector = self.model.model.connector if options.shape.family == "idefics3" else self.model.model.multi_modal_projector
-        projector.register_forward_hook(self._keep)
+        self.optimisers = _optimisers(self.model, self.head, options=options)
+        self.model.model.connector.register_forward_hook(self._keep)
 
     def _keep(self, module: Any, inputs: Any, output: Any) -> None:
         self.seen = output  # picture tokens [pictures, 9, text width]
 
     def step(self, batch: Batch, *, step: int) -> float:
         """One update; the loss before it."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.options.learning_rate * _schedule(step, steps=self.options.steps)
+        rate = self.options.learning_rate * _schedule(step, steps=self.options.steps)
         loss = self.loss(batch)
-        self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.optimiser.step()
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
         return float(loss.detach())
 
     def loss(self, batch: Batch) -> torch.Tensor:
@@ -189,12 +210,12 @@ class _Learner:
         """Mean negative log-likelihood of the words after the picture, where the picture fits."""
         image = self.processor.tokenizer.convert_tokens_to_ids("<image>")
         behind = (tokens == image).flip(1).cumsum(1).flip(1)[:, 1:] == 0
-        counted = (behind & mask[:, 1:].bool() & (fits > 0.9)[:, None]).float()
+        counted = (behind & mask[:, 1:].bool() & (fits > 0.8)[:, None]).float()
         words = log_p[:, :-1].gather(-1, tokens[:, 1:, None])[..., 0]
         return -(words * counted).sum() / counted.sum().clamp(min=1)
 
     def save(self, path: Path, *, step: int) -> None:
-        """Model, head and AdamW's moments in one safetensors file, replaced at once."""
+        """Model, head and the optimisers' moments in one safetensors file, replaced at once."""
         from safetensors.torch import save_file
 
         tensors = dict(self._tensors())
@@ -206,9 +227,12 @@ class _Learner:
         """The step to go on with."""
         from safetensors import safe_open
 
-        for parameter in self.parameters:
+        matrices, others = self.optimisers
+        for parameter in (p for group in matrices.param_groups for p in group["params"]):
+            matrices.state[parameter] = {"momentum_buffer": torch.zeros_like(parameter)}
+        for parameter in (p for group in others.param_groups for p in group["params"]):
             zeros = torch.zeros_like(parameter)
-            self.optimiser.state[parameter] = {"step": torch.tensor(0.0), "exp_avg": zeros, "exp_avg_sq": zeros.clone()}
+            others.state[parameter] = {"step": torch.tensor(0.0), "exp_avg": zeros, "exp_avg_sq": zeros.clone()}
         with safe_open(path, framework="pt") as file, torch.no_grad():
             for name, tensor in self._tensors():
                 tensor.copy_(file.get_tensor(name))
@@ -217,8 +241,19 @@ class _Learner:
     def _tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         for index, parameter in enumerate(self.parameters):
             yield f"{index}.value", parameter.data
-            for name, value in self.optimiser.state[parameter].items():
-                yield f"{index}.{name}", value
+            for optimiser in self.optimisers:
+                for name, value in optimiser.state.get(parameter, {}).items():
+                    yield f"{index}.{name}", value
+
+
+def _optimisers(model: Any, head: Any, *, options: JurorTraining) -> tuple[Any, Any]:
+    """Muon for the matrices inside the towers, AdamW for embeddings, heads, norms and biases."""
+    inside = [(name, p) for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name and "lm_head" not in name]
+    names = {name for name, _ in inside}
+    rest = [p for name, p in model.named_parameters() if name not in names] + list(head.parameters())
+    common = {"lr": options.learning_rate, "weight_decay": options.weight_decay}
+    muon = torch.optim.Muon([p for _, p in inside], adjust_lr_fn="match_rms_adamw", **common)
+    return muon, torch.optim.AdamW(rest, betas=(0.9, 0.99), **common)
 
 
 def _ranking(logits: torch.Tensor, fits: torch.Tensor, *, group: int) -> torch.Tensor:
@@ -230,5 +265,5 @@ def _ranking(logits: torch.Tensor, fits: torch.Tensor, *, group: int) -> torch.T
 
 
 def _schedule(step: int, *, steps: int) -> float:
-    warm = min(1.0, (step + 1) / 100)
+    warm = min(1.0, (step + 1) / 50)
     return warm * (0.01 + 0.99 * 0.5 * (1 + float(np.cos(np.pi * step / steps))))

@@ -20,11 +20,23 @@ EngineName = Literal["transformers", "vllm"]
 WEIGHTS = Path(__file__).parent / "weights"
 
 TRAINING = {
-    "idefics3-pointwise": JurorTraining(shape=JurorShape(), questionnaire=Pointwise(), steps=4000, seed=1),
-    "llava-pointwise": JurorTraining(
-        shape=JurorShape(family="llava"), questionnaire=Pointwise(after="{caption}?"), steps=4000, seed=2
+    "idefics3-pointwise": JurorTraining(shape=JurorShape(), questionnaire=Pointwise(), steps=3000, seed=1),
+    "idefics3-fine": JurorTraining(
+        shape=JurorShape(scale=2, vision_width=64),
+        questionnaire=Pointwise(after="{caption}?"),
+        steps=2200,
+        seed=2,
     ),
-    "idefics3-pairwise": JurorTraining(shape=JurorShape(), questionnaire=Pairwise(), steps=5000, seed=3),
+    "idefics3-pairwise": JurorTraining(
+        shape=JurorShape(),
+        questionnaire=Pairwise(),
+        continues="idefics3-pointwise",
+        steps=1300,
+        describing_share=0,
+        pointwise_share=0,
+        learning_rate=1e-3,
+        seed=3,
+    ),
 }  # how each shipped juror was made
 
 
