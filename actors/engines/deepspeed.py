@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from typing import Any
 
 import torch
@@ -156,5 +155,4 @@ def _alone(device: torch.device) -> None:
     """A process group of this process, where no launcher made one."""
     backend = "nccl" if device.type == "cuda" else "gloo"
     os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed insists
-    with tempfile.NamedTemporaryFile(prefix="salon_group_", delete=False) as meeting:
-        dist.init_process_group(backend, init_method=f"file://{meeting.name}", rank=0, world_size=1)
+    dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
