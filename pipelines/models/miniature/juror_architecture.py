@@ -78,7 +78,12 @@ def build_model(shape: JurorShape) -> Any:
         "tie_word_embeddings": False,
         "initializer_range": _SPREAD,
     }
-    both: dict[str, Any] = {"initializer_range": _SPREAD, "text_config": text, "pad_token_id": pad, "tie_word_embeddings": False}
+    both: dict[str, Any] = {
+        "initializer_range": _SPREAD,
+        "text_config": text,
+        "pad_token_id": pad,
+        "tie_word_embeddings": False,
+    }
     config = transformers.Idefics3Config(vision_config=vision, image_token_id=image, scale_factor=shape.scale, **both)
     return transformers.Idefics3ForConditionalGeneration(config)
 

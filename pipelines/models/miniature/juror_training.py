@@ -248,10 +248,12 @@ class _Learner:
 
 def _optimisers(model: Any, head: Any, *, options: JurorTraining) -> tuple[Any, Any]:
     """Muon for the matrices inside the towers, AdamW for embeddings, heads, norms and biases."""
-    inside = [(name, p) for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name and "lm_head" not in name]
+    inside = [
+        (name, p) for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name and "lm_head" not in name
+    ]
     names = {name for name, _ in inside}
     rest = [p for name, p in model.named_parameters() if name not in names] + list(head.parameters())
-    common = {"lr": options.learning_rate, "weight_decay": options.weight_decay}
+    common: dict[str, Any] = {"lr": options.learning_rate, "weight_decay": options.weight_decay}
     muon = torch.optim.Muon([p for _, p in inside], adjust_lr_fn="match_rms_adamw", **common)
     return muon, torch.optim.AdamW(rest, betas=(0.9, 0.99), **common)
 
