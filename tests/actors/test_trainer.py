@@ -1,53 +1,20 @@
 """The trainer in one process: schedules, batches, exact resume, the engines' agreement, losses that are no number."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from support.training import column, training, write_world
 
 from actors.engines.training import EngineOptions
-from actors.trainer import Losses, TrainerOptions, Training, read_curve, train
+from actors.trainer import Training, read_curve, train
 from infra.config import ConfigError
 from infra.fit import Halt, LocalSession, here
 from pipelines.models.policy import Full
+from support.training import Line, column, line_options, training, write_world
 
 TORCH = EngineOptions(kind="torch")
 CLOSE = {"loss": 1e-4, "winner_error": 1e-4, "loser_error": 1e-4, "drift": 1e-4, "learning_rate": 0.0}
-
-
-@dataclass
-class Line:
-    """Fits y = 3 x by one weight, with noise of each draw's seed; `poison` gives one example an infinite loss."""
-
-    poison: int | None = None
-
-    size = 5
-
-    def prepare(self, device):
-        self.model = torch.nn.Linear(1, 1, bias=False, device=device)
-        return self.model
-
-    def name_of(self, index):
-        return f"row-{index}"
-
-    def losses(self, model, draws):
-        generators = [torch.Generator().manual_seed(draw.seed) for draw in draws]
-        x = torch.stack([1.0 + torch.rand(1, generator=generator) for generator in generators])
-        losses = (model(x) - 3 * x).square().squeeze(1)
-        factors = [torch.inf if draw.index == self.poison else 1.0 for draw in draws]
-        return Losses(losses * torch.tensor(factors), metrics={"x": x.squeeze(1)})
-
-    def export(self, parameters, folder):
-        (folder / "weight").write_text(str(parameters["weight"].item()))
-
-
-def line_options(**values) -> TrainerOptions:
-    given = {"steps": 60, "batch": 4, "learning_rate": 0.1, "warm_up": 5, "engine": TORCH}
-    return TrainerOptions(**given | values)
 
 
 def curve(job: Training, folder: Path) -> list[dict]:

@@ -1,5 +1,6 @@
 """Training under Ray Train: as many workers as one likes, and deaths at any moment, on one curve."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.training import column, training, write_world
 
 from actors.engines.training import EngineOptions
 from actors.trainer import Training, read_curve, train
 from infra.dag import Resources
 from infra.fit import REPORTS, Halt, fit, here
+from support.training import Line, column, line_options, training, write_world
 
 STEPS = 6
 TORCH = EngineOptions(kind="torch")
@@ -47,8 +48,6 @@ def die_once(config: Dying, session) -> None:
 
 def three_stages(config: list[Training], session) -> None:
     """ZeRO 1, 2 and 3 one after the other in one start of the workers; the last one's checkpoint stays."""
-    import json
-
     for number, training_ in enumerate(config):
         session.commit, session.checkpoint = (lambda folder: None), (lambda: None)
         rows: list[dict] = []
@@ -88,8 +87,6 @@ def run(loop, config, root, *, name, workers=2, max_failures=0, on_report=None) 
 
 
 def test_zero_1_2_and_3_on_two_workers_are_plain_torch(ray_session, world, undisturbed):
-    import json
-
     trainings = [training(world, engine=EngineOptions(zero=zero)) for zero in (1, 2, 3)]
     checkpoint = run(three_stages, trainings, world, name="stages")
     np.testing.assert_allclose(column(read_curve(checkpoint)), undisturbed, atol=1e-4)
@@ -109,14 +106,9 @@ def test_a_killed_worker_is_replaced_and_the_curve_is_the_same(ray_session, worl
     assert set(heard) == set(range(1, STEPS + 1))
 
 
-def halting(config, session) -> None:
-    """A loop that no retry can help."""
-    raise Halt(f"step 3 on {config}")
-
-
-def test_a_halt_reaches_the_launcher_and_is_not_retried(ray_session, tmp_path):
-    with pytest.raises(Halt, match="step 3 on pair007"):
-        run(halting, "pair007", tmp_path, name="halting", workers=1, max_failures=5)
+def test_a_loss_that_is_no_number_ends_all_workers_at_once_and_is_not_retried(ray_session, tmp_path):
+    with pytest.raises(Halt, match=r"loss of step \d+ is not a finite number, on row-3; "):
+        run(train, Training(Line(poison=3), line_options()), tmp_path, name="halting", max_failures=5)
 
 
 SCRIPT = """

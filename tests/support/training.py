@@ -1,11 +1,13 @@
 """A policy and pairs small enough to train in a test."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from actors.engines.training import EngineOptions
-from actors.trainer import TrainerOptions, Training
+from actors.trainer import Losses, TrainerOptions, Training
 from pipelines.algorithms.diffusion.flow import UniformTimes
 from pipelines.algorithms.preference.flow_dpo import FlowDPO
 from pipelines.models.policy import Full, LoRA
@@ -17,8 +19,6 @@ TEXTS = ["a red circle", "two blue squares"]
 
 def write_world(root: Path, *, pairs: int = 24) -> None:
     """A random policy and random pairs under `root`."""
-    import torch
-
     from pipelines.models.miniature.denoiser import build_sd3
     from pipelines.models.miniature.pipeline import assemble
     from pipelines.models.miniature.text import TextOptions, build_text_encoder
@@ -46,3 +46,34 @@ def training(root: Path, *, adapter: LoRA | Full = SMALL, engine: EngineOptions,
 def column(curve: list[dict], name: str = "loss") -> np.ndarray:
     """One column of a curve."""
     return np.array([row[name] for row in curve])
+
+
+@dataclass
+class Line:
+    """Fits y = 3 x by one weight, with noise of each draw's seed; `poison` gives one example an infinite loss."""
+
+    poison: int | None = None
+
+    size = 5
+
+    def prepare(self, device):
+        self.model = torch.nn.Linear(1, 1, bias=False, device=device)
+        return self.model
+
+    def name_of(self, index):
+        return f"row-{index}"
+
+    def losses(self, model, draws):
+        generators = [torch.Generator().manual_seed(draw.seed) for draw in draws]
+        x = torch.stack([1.0 + torch.rand(1, generator=generator) for generator in generators])
+        losses = (model(x) - 3 * x).square().squeeze(1)
+        factors = [torch.inf if draw.index == self.poison else 1.0 for draw in draws]
+        return Losses(losses * torch.tensor(factors), metrics={"x": x.squeeze(1)})
+
+    def export(self, parameters, folder):
+        (folder / "weight").write_text(str(parameters["weight"].item()))
+
+
+def line_options(**values) -> TrainerOptions:
+    given = {"steps": 60, "batch": 4, "learning_rate": 0.1, "warm_up": 5, "engine": EngineOptions(kind="torch")}
+    return TrainerOptions(**given | values)
