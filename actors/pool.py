@@ -94,7 +94,7 @@ class Pool:
     def _serve(self, slots: Iterable[_Slot], job: ShardJob) -> None:
         """Loads the stage's models in these slots; an exception while loading ends the stage, a death is retried."""
         waiting = list(slots)
-        for attempt in range(OPEN_TRIES):
+        for attempt in range(OPEN_TRIES):  # noqa: B007
             references = [slot.actor.serve.remote(job) for slot in waiting]
             failed = []
             for slot, reference in zip(waiting, references, strict=True):
@@ -143,7 +143,7 @@ class Pool:
                 assert slot.shard is not None
                 last = time.monotonic()
                 try:
-                    result = ray.get(slot.reference)
+                    result: Any = ray.get(slot.reference)
                 except RayTaskError as error:
                     if isinstance(error.cause, DamagedFile):
                         raise error.cause from error
@@ -173,7 +173,7 @@ class Pool:
         cells = ShardRunner(job).cells(slot.shard)
         culprits = self._bisect(slot, job, cells, (0, cells.num_rows), reason)
         try:
-            done = ray.get(slot.actor.run.remote(slot.shard, culprits), timeout=self.resources.stall_s)
+            done: Any = ray.get(slot.actor.run.remote(slot.shard, culprits), timeout=self.resources.stall_s)
         except (RayActorError, GetTimeoutError) as error:
             raise PoolError(
                 f"shard {slot.shard} of {job.directory.parent.name} ends its process although no single row of it does "

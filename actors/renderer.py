@@ -14,7 +14,7 @@ from infra.tables import Image
 
 
 def device_of_process() -> str:
-    """"cuda" where Ray gave this process a GPU, else "cpu" with one thread, so that bytes do not depend on the machine."""
+    """The device: "cuda" where Ray gave this process a GPU, else "cpu" with one thread: bytes depend on no machine."""
     import torch
 
     if torch.cuda.is_available():

@@ -105,7 +105,7 @@ class ShardRunner:
         return pa.concat_tables([left, right]), left_errors + right_errors
 
     def _table(self, rows: Sequence[Any] | pa.Table, cells: pa.Table) -> pa.Table:
-        table = rows if isinstance(rows, pa.Table) else to_table(rows, self.job.row)
+        table: pa.Table = rows if isinstance(rows, pa.Table) else to_table(rows, self.job.row)
         check_schema(table, self.job.row, place=f"the result of {type(self.job.worker).__name__}")
         if not table["id"].equals(cells["id"].cast(pa.string())):
             raise ValueError(f"{type(self.job.worker).__name__} must return one row a cell in the cells' order")
@@ -150,5 +150,3 @@ class ShardRunner:
             target.unlink(missing_ok=True)
         file = write_table(rows, self.job.directory / part_name(shard))
         return ShardDone(shard, file, computed=computed.num_rows, reused=taken.num_rows, errors=len(errors))
-
-

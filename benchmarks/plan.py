@@ -26,9 +26,7 @@ def fill(store: Store, stage: Stage, *, shards: int) -> None:
     for number in range(count):
         (directory / part_name(number)).write_bytes(b"x")
     files = [FileRecord(part_name(n), 1, "0" * 64, 1, first=f"{n:024d}") for n in range(count)]
-    parents = {
-        name: ParentRecord(p.name, p.key, store.artifact(p).record.digest) for name, p in stage.parents.items()
-    }
+    parents = {name: ParentRecord(p.name, p.key, store.artifact(p).record.digest) for name, p in stage.parents.items()}
     Record(
         stage=stage.name,
         version=stage.version,

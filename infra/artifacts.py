@@ -1,8 +1,8 @@
 """The store: artifact directories under one root, readers that check hashes, and the state of a stage's artifact.
 
-    {root}/artifacts/{stage}/{key}/part-00000.parquet … cells.parquet errors.parquet weights/ artifact.json
-    {root}/runs/{name}.json      which keys a run used
-    {root}/locks/ scratch/       what only a run in progress needs
+{root}/artifacts/{stage}/{key}/part-00000.parquet … cells.parquet errors.parquet weights/ artifact.json
+{root}/runs/{name}.json      which keys a run used
+{root}/locks/ scratch/       what only a run in progress needs
 """
 
 from __future__ import annotations

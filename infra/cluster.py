@@ -1,6 +1,6 @@
 """The cluster: connecting to Ray, and Resources as actor and task options.
 
-With `actors/pool.py` and `infra/fit.py` the only places that import ray, always inside functions: `plan` must not pay for it.
+With `actors/pool.py` and `infra/fit.py` the only places that import ray, inside functions: `plan` must not pay for it.
 Tasks and actors ask for logical CPUs; a local Ray is started with more of them than the machine has cores, because an
 actor that waits for a CPU that other live actors hold waits for ever.
 """
@@ -65,7 +65,7 @@ def connected(address: str = LOCAL, *, workers: int = 2) -> Iterator[None]:
             num_cpus=cpus,
             include_dashboard=False,
             object_store_memory=200 * 2**20,
-            _temp_dir=os.environ.get("SALON_RAY_TMP") or os.path.join(tempfile.gettempdir(), "salon-ray"),
+            _temp_dir=os.environ.get("SALON_RAY_TMP") or str(Path(tempfile.gettempdir()) / "salon-ray"),
             runtime_env=runtime,
             **common,
         )

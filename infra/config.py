@@ -11,7 +11,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-
 SHOWN = 80  # characters of a refused value: a stage would print its whole ancestry
 
 

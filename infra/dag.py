@@ -49,7 +49,7 @@ class Stage(Config):
     tables: ClassVar[Mapping[str, type]] = {}  # side tables by name, filled through context.emit
     cheap: ClassVar[bool] = False  # so cheap that `plan` computes its rows to foresee its children's
 
-    resources: Resources = Field(default_factory=Resources, exclude=True)
+    resources: Resources = Field(Resources(), exclude=True)
     label: str = Field("", exclude=True)
     "Tells nodes of one stage apart within a recipe."
 
@@ -101,8 +101,15 @@ class Inputs(Protocol):
 class Context(Inputs, Protocol):
     """What a stage that computes in one piece is given."""
 
-    weights_out: Path
-    scratch: Path
+    @property
+    def weights_out(self) -> Path:
+        """Where to write weights; becomes `weights/` of the artifact."""
+        ...
+
+    @property
+    def scratch(self) -> Path:
+        """A folder that survives a kill and goes when the stage is recorded."""
+        ...
 
     def rows(self, parent: Stage, *, name: str | None = None) -> Iterator[Any]:
         """The parent's rows as dataclass objects."""
@@ -207,12 +214,12 @@ class RowStage(Stage):
         """What each actor runs."""
 
     def finish(self, context: Context, rows: Callable[..., pa.Table]) -> None:
-        """Called once when all shards are there, before the record: side tables and metrics. `rows(columns)` reads them."""
+        """Called once when all shards are there, before the record: side tables, metrics. `rows(columns)` reads them."""
         del context, rows
 
 
 def topological(target: Stage) -> list[Stage]:
-    """Every stage the target needs and itself, parents first, each key once; raises ValueError where two nodes share a name."""
+    """Every stage the target needs and itself, parents first, each key once; ValueError where two nodes share a name."""
     order: dict[str, Stage] = {}
 
     def visit(stage: Stage) -> None:

@@ -35,7 +35,7 @@ def refuse_unsafe(folder: Path) -> None:
         raise ConfigError(f"weights folder {folder} does not exist; give a folder with safetensors weights")
     for path in sorted(folder.rglob("*")):
         if path.suffix in UNSAFE:
-            raise ConfigError(f"{path} is not safetensors and is not read: unpickling runs code; convert it to .safetensors")
+            raise ConfigError(f"{path} is not safetensors and is not read: unpickling runs code; convert to safetensors")
 
 
 class Folder(Config):

@@ -79,7 +79,7 @@ class Foreseen(StoreInputs):
         if isinstance(stage, RowStage):
             return stage.cells(self).sort_by("id")
         if isinstance(stage, TableStage) and stage.cheap:
-            return to_table(stage.run(_Dry(store=self.store, foreseen=self)), stage.row)
+            return to_table(stage.run(_Dry(store=self.store, foreseen=self)), stage.row)  # pyright: ignore[reportArgumentType]
         raise Unforeseeable(stage.node)
 
 
@@ -142,8 +142,8 @@ class Planner:
         if stage.key in self.policy.force:
             return ["forced"]
         if found.damaged:
-            more = f" and {len(found.damaged) - 1} more" if len(found.damaged) > 1 else ""
-            return [f"damaged: {found.damaged[0]}{more}"]
+            first, *rest = found.damaged
+            return [f"damaged: {first}" + (f" and {len(rest)} more" if rest else "")]
         if found.record is None:
             return (["started, not finished"] if found.started else []) or explain(stage, self.store)
         why = [f"{name} ({stage.parents[name].node}) has changed since" for name in found.stale]

@@ -156,7 +156,7 @@ class Runner:
             for parent in stage.parents.values():
                 if parent.key not in inside and read_record(self.store.directory(parent)) is None:
                     raise ConfigError(
-                        f"stage {stage.node} needs {parent.node}, which is not there; run it first with --until {parent.node}"
+                        f"stage {stage.node} needs {parent.node}, which is not there; run it first: --until {parent.node}"
                     )
         del order
 
@@ -284,7 +284,7 @@ class Runner:
         written: dict[int, FileRecord] = {}
         if plan.todo:
             worker = stage.worker(inputs)
-            for shard in self.executor.shards(stage, directory, worker, plan.todo, cancelled=lambda: failed > allowed):
+            for shard in self.executor.shards(stage, directory, worker, plan.todo, cancelled=lambda: failed > allowed):  # noqa: B023
                 done += shard.computed + shard.reused + shard.errors
                 failed += shard.errors
                 written[shard.shard] = shard.file

@@ -79,7 +79,7 @@ def sorted_cells(stage: RowStage, cells: pa.Table) -> pa.Table:
     if len(pc.unique(ids)) != len(ids):
         counts = pc.value_counts(ids)
         twice = next(c["values"].as_py() for c in counts if c["counts"].as_py() > 1)
-        raise ValueError(f"stage {stage.node} names the row {twice} twice; what tells its cells apart is missing from the id")
+        raise ValueError(f"stage {stage.node} names row {twice} twice; what tells its cells apart is missing from its id")
     metadata = {"salon.version": str(stage.version), "salon.shard_rows": str(stage.shard_rows)}
     return cells.replace_schema_metadata(metadata).combine_chunks()
 
@@ -90,7 +90,7 @@ def shard_count(rows: int, shard_rows: int) -> int:
 
 
 def drop_unsound(directory: Path, cells: pa.Table, shard_rows: int) -> list[int]:
-    """Removes shards that a killed run left and that are not whole: unreadable, or other rows than planned. Their numbers."""
+    """Removes shards a killed run left that are not whole: unreadable, or other rows than planned. Their numbers."""
     dropped = []
     for shard in range(shard_count(len(cells), shard_rows)):
         path = directory / part_name(shard)

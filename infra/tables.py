@@ -107,7 +107,7 @@ def to_table(rows: Iterable[Any], row: type) -> pa.Table:
     """Rows of one class as a table of exactly its schema."""
     rows = list(rows)
     schema = schema_of(row)
-    images = {name for name in media_columns(row)}
+    images = set(media_columns(row))
     required = {name for name, hint in typing.get_type_hints(row).items() if not _unwrap(hint)[1]}
     columns = []
     for field in schema:

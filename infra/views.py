@@ -135,9 +135,8 @@ class Database:
     _records: dict[tuple[str, str], Record | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.connection = duckdb.connect(
-            ":memory:", config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
-        )
+        offline: dict[str, Any] = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+        self.connection = duckdb.connect(":memory:", config=offline)
         paths: set[str] = set()
         found = self._pieces()
         several = self._views_of_several_nodes()

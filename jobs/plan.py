@@ -1,4 +1,4 @@
-"""`salon plan RECIPE`: hit, partial or miss for every stage, rows to do, and what differs. Imports neither torch nor ray."""
+"""`salon plan RECIPE`: hit, partial or miss for every stage, rows to do, what differs. Imports neither torch nor ray."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
         except KeyboardInterrupt:
             console.said(f"\ninterrupted; what is finished is kept\nresume with: {resume}")
             return 130
-    console.said(f"run {runner.name}: salon report --root {parsed.root}, salon sql --root {parsed.root} \"SELECT …\"")
+    console.said(f'run {runner.name}: salon report --root {parsed.root}, salon sql --root {parsed.root} "SELECT …"')
     return 0
 
 

@@ -106,7 +106,7 @@ class DeepSpeedEngine(Engine):
             else:
                 safe_set_full_optimizer_state(parameter, value, key)
             return
-        share = _share(value, size=parameter.ds_tensor.ds_numel)
+        share = _share(value, size=parameter.ds_tensor.ds_numel)  # pyright: ignore[reportAttributeAccessIssue]
         if key == "param":
             safe_set_local_fp32_param(parameter, share)
         else:

@@ -98,7 +98,7 @@ class Policy:
         from pipelines.models.miniature.pipeline import load_pipeline
 
         # A copy from disk: under ZeRO 3 this rank's own model holds a share of its parameters only.
-        whole = load_pipeline(Path(self.pipeline.config._name_or_path))
+        whole = load_pipeline(Path(self.pipeline.config._name_or_path))  # pyright: ignore[reportAttributeAccessIssue]
         whole.transformer.load_state_dict(parameters, strict=False)
         whole.save_pretrained(folder, safe_serialization=True)
 
@@ -107,7 +107,10 @@ def _lora_config(adapter: LoRA):
     from peft import LoraConfig
 
     return LoraConfig(
-        r=adapter.rank, lora_alpha=adapter.alpha, target_modules=list(adapter.targets), init_lora_weights="gaussian"
+        r=adapter.rank,
+        lora_alpha=adapter.alpha,  # pyright: ignore[reportArgumentType]
+        target_modules=list(adapter.targets),
+        init_lora_weights="gaussian",
     )
 
 
@@ -118,7 +121,7 @@ def _save_lora(pipeline, parameters: dict[str, torch.Tensor], folder: Path) -> N
     transformer = pipeline.transformer
     StableDiffusion3Pipeline.save_lora_weights(
         str(folder),
-        transformer_lora_layers=get_peft_model_state_dict(transformer, state_dict=parameters),
+        transformer_lora_layers=get_peft_model_state_dict(transformer, state_dict=parameters),  # pyright: ignore[reportArgumentType]
         # Without it diffusers reloads every adapter with alpha = rank.
         transformer_lora_adapter_metadata=transformer.peft_config["default"].to_dict(),
         safe_serialization=True,

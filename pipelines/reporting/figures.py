@@ -181,9 +181,7 @@ def histogram(values: Sequence[float], *, title: str, axis: str, bins: int = 30)
     for place, size in enumerate(counts):
         top = y(size)
         parts.append(
-            element(
-                "rect", x=x.start + place * step + 1, y=top, width=step - 2, height=y(0.0) - top, class_="fill one"
-            )
+            element("rect", x=x.start + place * step + 1, y=top, width=step - 2, height=y(0.0) - top, class_="fill one")
         )
     parts += [text(x(tick), height - 26, tick_label(tick), anchor="middle") for tick in x.ticks(6)]
     parts.append(text((56 + WIDTH) / 2, height - 6, axis, anchor="middle", kind="label"))

@@ -136,7 +136,11 @@ def _training(data: ReportData) -> list[str]:
 
 
 def _quarantined(data: ReportData) -> list[str]:
-    return [f"{n.node}: {plural(n.error_rows, 'row')} of {count(n.error_rows + (n.rows or 0))}" for n in data.nodes if n.error_rows]
+    return [
+        f"{n.node}: {plural(n.error_rows, 'row')} of {count(n.error_rows + (n.rows or 0))}"
+        for n in data.nodes
+        if n.error_rows
+    ]
 
 
 def words(measure: str) -> str:

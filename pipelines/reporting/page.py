@@ -46,7 +46,7 @@ def render_report(data: ReportData) -> str:
     style = _resource("style.css")
     page = environment.from_string(_resource("template.html.j2")).render(
         data=data,
-        style=Markup(style),  # noqa: S704 - our own file
+        style=Markup(style),  # our own file
         style_hash=base64.b64encode(hashlib.sha256(f"\n{style}".encode()).digest()).decode(),
         headline=findings.headline(data),
         gate=findings.gate(data),
@@ -115,7 +115,10 @@ def _figures(data: ReportData) -> dict[str, Any]:
             strength, title="Bradley-Terry log-strength with 95 % intervals", axis="Bradley-Terry log-strength, 95 %"
         ),
         "strict": figures.forest(
-            strict, title="Strict score by task, tuned minus base", axis="strict score, tuned minus base, 95 %", reference=0.0
+            strict,
+            title="Strict score by task, tuned minus base",
+            axis="strict score, tuned minus base, 95 %",
+            reference=0.0,
         ),
         "others": figures.forest(
             others, title="All tasks, tuned minus base", axis="tuned minus base; win rates minus 0.5; 95 %", reference=0.0
@@ -147,6 +150,8 @@ def _reward_curves(data: ReportData) -> list[Markup]:
     return [
         figures.curves([Curve("loss", steps, [s.loss for s in data.reward_steps])], title="loss"),
         figures.curves(
-            [Curve("accuracy", steps, [s.accuracy for s in data.reward_steps])], title="accuracy in the batch", reference=0.5
+            [Curve("accuracy", steps, [s.accuracy for s in data.reward_steps])],
+            title="accuracy in the batch",
+            reference=0.5,
         ),
     ]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-CONTROLS = {code: "\ufffd" for code in [*range(9), *range(11, 32), *range(127, 160), *range(0xD800, 0xE000)]}
-DIRECTIONS = {code: "\ufffd" for code in [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]}
+CONTROLS = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160), *range(55296, 57344)], "�")
+DIRECTIONS = dict.fromkeys([*range(8234, 8239), *range(8294, 8298)], "�")
 MISSING = "n/a"
 
 

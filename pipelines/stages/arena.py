@@ -53,9 +53,7 @@ class Arena(TableStage):
         second = [number[m.generator_b] for m in matches]
         choice = [m.choice for m in matches]
         generator = np.random.default_rng(self.seed)
-        strengths = rate(
-            first, second=second, choice=choice, players=len(names), options=self.rating, generator=generator
-        )
+        strengths = rate(first, second=second, choice=choice, players=len(names), options=self.rating, generator=generator)
         counts = count(first, second=second, choice=choice, players=len(names))
         strong = fit_with_intervals(counts, options=self.bradley_terry, generator=np.random.default_rng(self.seed))
         context.emit("matches", matches)

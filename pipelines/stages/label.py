@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -73,8 +73,9 @@ class Label(TableStage):
 
     @staticmethod
     def _statistics(one: object) -> JurorStatistics:
-        values = {name: getattr(one, name) for name in JurorStatistics.__dataclass_fields__}
-        return JurorStatistics(**{n: 0.0 if isinstance(v, float) and math.isnan(v) else v for n, v in values.items()})
+        values: dict[str, Any] = {name: getattr(one, name) for name in JurorStatistics.__dataclass_fields__}
+        plain: dict[str, Any] = {n: 0.0 if isinstance(v, float) and math.isnan(v) else v for n, v in values.items()}
+        return JurorStatistics(**plain)
 
     def expected_rows(self, inputs: Inputs) -> int:
         """One a pair."""

@@ -13,7 +13,7 @@ ROW_EVERY = 100  # steps a row
 
 
 class Pretrain(TableStage):
-    """Nothing in; the loss every hundred steps out, and a folder of weights for each snapshot. A killed training goes on."""
+    """Nothing in; the loss every hundred steps out, and a folder of weights a snapshot. A killed training goes on."""
 
     name: ClassVar = "pretrain"
     row: ClassVar = TrainingStep

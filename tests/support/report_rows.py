@@ -81,7 +81,19 @@ def ratings() -> list[Rating]:
     """Four generators, one with a hostile name."""
     names = ["strong", "middle", "weak", HOSTILE]
     return [
-        Rating(name, 30 - 4 * k, 1.0 + k / 5, 30 - 4 * k - 3 - 3 * k / 5, 900, 500 - 90 * k, 300 + 90 * k, 100, b, b - 0.2, b + 0.2)
+        Rating(
+            name,
+            30 - 4 * k,
+            1.0 + k / 5,
+            30 - 4 * k - 3 - 3 * k / 5,
+            900,
+            500 - 90 * k,
+            300 + 90 * k,
+            100,
+            b,
+            b - 0.2,
+            b + 0.2,
+        )
         for k, (name, b) in enumerate(zip(names, (0.9, 0.3, -0.3, -0.9), strict=True))
     ]
 
@@ -132,7 +144,9 @@ def report_data() -> ReportData:
             JurorStatistics(HOSTILE, 4000, -0.21, 0.05, 0.02, 0.4, 0.46),
         ],
         labels=Labels(pairs=2000, ties=310, unanimous=900, agreement=0.78, unparsable_votes=80),
-        reward_accuracy=[RewardAccuracy(t / 10, 0.75 - 0.03 * t, 0.71 - 0.03 * t, 0.79 - 0.03 * t, 500) for t in range(1, 10)],
+        reward_accuracy=[
+            RewardAccuracy(t / 10, 0.75 - 0.03 * t, 0.71 - 0.03 * t, 0.79 - 0.03 * t, 500) for t in range(1, 10)
+        ],
         reward_steps=[RewardStep(k, 0.69 - k / 1000, 0.5 + k / 1000) for k in range(200)],
         tune_steps=tune_steps(),
         summary=summaries(),

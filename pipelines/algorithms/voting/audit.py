@@ -69,7 +69,8 @@ def _agreements(ballots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For each juror: pairs judged by it and by others, and those on which it says what the others' plurality says."""
     counts = count_ballots(ballots)
     rows = np.arange(len(ballots))
-    compared, agreed = [], []
+    compared: list[int] = []
+    agreed: list[int] = []
     for said in ballots.T:
         others = counts.copy()
         others[rows, said] -= 1

@@ -37,7 +37,7 @@ class MiniatureSD3(SD3Transformer2DModel):
             hidden_states=hidden_states,
             encoder_hidden_states=encoder_hidden_states,
             pooled_projections=pooled_projections,
-            timestep=timestep,
+            timestep=timestep,  # pyright: ignore[reportArgumentType]
             return_dict=False,
         )[0]
         velocity = velocity_of(clean, hidden_states, timestep=timestep)
@@ -60,7 +60,7 @@ class MiniaturePixArt(PixArtTransformer2DModel):
         clean = super().forward(
             hidden_states=hidden_states,
             encoder_hidden_states=encoder_hidden_states,
-            timestep=timestep,
+            timestep=timestep,  # pyright: ignore[reportArgumentType]
             added_cond_kwargs={},
             return_dict=False,
         )[0]

@@ -75,7 +75,7 @@ class Sampler:
                 generator=generators,
                 output_type="np",
             )
-            pictures += list(out.images[: len(texts)])
+            pictures += [np.asarray(image) for image in out.images[: len(texts)]]
         return pictures
 
 

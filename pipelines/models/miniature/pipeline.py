@@ -70,7 +70,7 @@ class MiniaturePipeline(DiffusionPipeline, SD3LoraLoaderMixin):
             if callback_on_step_end is not None:
                 callback_on_step_end(step, float(timestep) / 1000, x)
         if output_type == "pt":
-            return ImagePipelineOutput(images=x)
+            return ImagePipelineOutput(images=x)  # pyright: ignore[reportArgumentType]
         pictures = to_pictures(x)
         return ImagePipelineOutput(images=pictures if output_type == "np" else [Image.fromarray(p) for p in pictures])
 

@@ -232,7 +232,7 @@ def _save(training: Training, options: Pretraining, encoder: CLIPTextModel, fold
 
     model = build(options).eval()
     model.load_state_dict({**model.state_dict(), **training.average})
-    pipe = pipelines.assemble(model.half(), copy.deepcopy(encoder).half())
+    pipe = pipelines.assemble(model.half(), copy.deepcopy(encoder).half())  # pyright: ignore[reportArgumentType]
     _replace(folder, lambda place: pipe.save_pretrained(place, safe_serialization=True))
 
 

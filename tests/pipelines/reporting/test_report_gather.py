@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from support.numbers import Numbers, Squares, Sum
-
 from infra.dag import Lineage
 from infra.tables import to_table
 from pipelines.reporting import gather
 from pipelines.reporting.data import Duel, Labels
 from pipelines.schemas import Match, Preference
+from support.numbers import Numbers, Squares, Sum
 
 
 def test_a_duel_counts_games_whichever_generator_stood_first() -> None:

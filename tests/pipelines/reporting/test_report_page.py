@@ -7,12 +7,12 @@ import hashlib
 from html.parser import HTMLParser
 
 import pytest
-from support.report_rows import HOSTILE, evaluation, report_data
 
 from pipelines.reporting.dag_figure import assign_lanes
 from pipelines.reporting.data import ReportData
 from pipelines.reporting.page import render_report
 from pipelines.reporting.pictures import draw, embed
+from support.report_rows import HOSTILE, evaluation, report_data
 
 SECTIONS = ("summary", "dag", "ratings", "jury", "tune", "reward", "gallery", "scores", "reproduce")
 VOID = {"meta", "img", "link", "br", "input"}

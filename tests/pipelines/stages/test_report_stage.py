@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from support.report_rows import evaluation, ratings, summaries, tune_steps
 
 from infra.dag import Lineage, Stage
 from infra.tables import from_table, to_table
 from pipelines.recipes.miniature import miniature
 from pipelines.schemas import Match
 from pipelines.stages.report import FILE, Report
+from support.report_rows import evaluation, ratings, summaries, tune_steps
 
 
 @dataclass

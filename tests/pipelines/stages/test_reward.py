@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from support.training import write_world
 
 from actors.engines.training import EngineOptions
 from actors.trainer import TrainerOptions, Training, read_curve, train
@@ -14,6 +13,7 @@ from pipelines.algorithms.reward.bradley_terry import BradleyTerry
 from pipelines.models.reward import load_reward
 from pipelines.stages.preference import DecidedPairs
 from pipelines.stages.reward_objective import TIMES, RewardObjective, accuracy_by_time
+from support.training import write_world
 
 OPTIONS = TrainerOptions(steps=40, batch=16, learning_rate=2e-3, engine=EngineOptions(kind="torch"))
 

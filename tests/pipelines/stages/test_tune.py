@@ -7,7 +7,6 @@ import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
-from support.training import TEXTS, training, write_world
 
 from actors.engines.training import EngineOptions
 from actors.trainer import Draw, read_curve, train
@@ -16,6 +15,7 @@ from infra.fit import here
 from pipelines.models.miniature.pipeline import load_pipeline
 from pipelines.models.policy import Full, LoRA
 from pipelines.stages.preference import DecidedPairs, decided_pairs
+from support.training import TEXTS, training, write_world
 
 TORCH = EngineOptions(kind="torch")
 

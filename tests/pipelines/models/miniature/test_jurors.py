@@ -49,7 +49,9 @@ def test_a_juror_prefers_the_picture_that_fits_in_both_orders(model):
     juror = model.juror()
     forth = juror.judge(requests)
     back = juror.judge([(text, second, first) for text, first, second in requests])
-    margin = np.array([a.score - b.score for a, b in zip(forth, back, strict=True) if a.score is not None and b.score is not None])
+    margin = np.array(
+        [a.score - b.score for a, b in zip(forth, back, strict=True) if a.score is not None and b.score is not None]
+    )
     assert len(requests) > 30
     assert len(margin) > 0.9 * len(requests)
     assert np.mean(margin > 0) > 0.8
