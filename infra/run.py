@@ -156,7 +156,8 @@ class Runner:
             for parent in stage.parents.values():
                 if parent.key not in inside and read_record(self.store.directory(parent)) is None:
                     raise ConfigError(
-                        f"stage {stage.node} needs {parent.node}, which is not there; run it first: --until {parent.node}"
+                        f"stage {stage.node} needs {parent.node}, which is not there; "
+                        f"run it first with --until {parent.node}"
                     )
         del order
 
