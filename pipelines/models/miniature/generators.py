@@ -23,7 +23,7 @@ else:
     torch = lazy("torch")
 
 WEIGHTS = Path(__file__).parent / "weights"
-ROSTER = ("early", "middle", "late", "policy")  # weakest first
+ROSTER = ("early", "middle", "pixart", "late", "policy")  # weakest first
 BATCH = 32  # pictures a forward pass, always: a picture's bytes must not depend on how many are asked for
 
 

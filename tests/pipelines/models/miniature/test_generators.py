@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import DiffusionPipeline, StableDiffusion3Pipeline
+from diffusers import StableDiffusion3Pipeline
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 
@@ -17,7 +17,7 @@ from infra.files import Folder
 from pipelines.models.miniature.checker import check
 from pipelines.models.miniature.generators import WEIGHTS, shipped, training
 from pipelines.models.miniature.grammar import captions
-from pipelines.models.miniature.pipeline import load_pipeline, to_model, to_pictures
+from pipelines.models.miniature.pipeline import MiniaturePipeline, load_pipeline, to_model, to_pictures
 
 TEXTS = [caption.text for caption in captions(40, split="evaluation", seed=0)]
 
@@ -85,8 +85,8 @@ def test_a_full_tuning_takes_the_place_of_the_weights(policy, tmp_path):
     assert policy.tuned(tmp_path, adapter="full").weights == Folder(path=str(tmp_path))
 
 
-def test_plain_diffusers_opens_the_folder(policy):
-    pipe = DiffusionPipeline.from_pretrained(policy.weights.local, local_files_only=True)
+def test_the_loader_of_diffusers_opens_the_folder(policy):
+    pipe = MiniaturePipeline.from_pretrained(policy.weights.local, local_files_only=True)
     assert pipe("a red circle", num_inference_steps=2).images[0].size == (24, 24)
 
 
