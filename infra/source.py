@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import os
 from functools import lru_cache
 from pathlib import Path
 
@@ -108,7 +109,7 @@ def changed_files(recorded: dict[str, str], now: dict[str, str]) -> list[str]:
 
 @lru_cache(maxsize=1)
 def commit() -> str:
-    """The commit the source is at, "" where it is not a git checkout; read from files, git itself is not needed."""
+    """The commit the source is at; inside a submitted job, which has no .git, the one submit names; "" where unknown."""
     git = ROOT / ".git"
     try:
         head = (git / "HEAD").read_text().strip()
@@ -122,4 +123,4 @@ def commit() -> str:
                 return line.split()[0]
     except OSError:
         pass
-    return ""
+    return os.environ.get("SALON_COMMIT", "")
