@@ -45,7 +45,8 @@ def find(store: Store, *, name: str | None) -> tuple[str, Artifact]:
     """The run's name and its report; raises ConfigError naming what is missing and the command that makes it."""
     runs = store.runs()
     if not runs:
-        raise ConfigError(f"no runs in {store.root}; give --root, or run first: salon run RECIPE --root {store.root}")
+        remedy = f"salon run RECIPE --root {store.root}"
+        raise ConfigError(f"no runs in {store.root}; give --root, or run a recipe first: {remedy}")
     if name is not None:
         runs = [run for run in runs if run["name"] == name] or _unknown(name, runs)
     for run in reversed(runs):
