@@ -26,7 +26,12 @@ def stage(prompts: int) -> Judge:
     """All jurors on the pairs of two generators, one worker."""
     roster = generators.shipped()[:2]
     resources = Resources(workers=1, resident=8)
-    pictures = Render(prompts=Prompts(train=prompts, evaluation=6), roster=roster, samples=2, resources=resources)
+    pictures = Render(
+        prompts=Prompts(train=prompts, evaluation=6),
+        roster=roster,
+        samples={generator.name: 2 for generator in roster},
+        resources=resources,
+    )
     return Judge(pairs=Pairs(pictures=pictures), pictures=pictures, jury=jurors.shipped(), resources=resources)
 
 

@@ -42,9 +42,10 @@ def _chosen(asked: tuple[str, ...], shipped: tuple[Named, ...], flag: str) -> tu
 
 def miniature(
     *,
-    prompts: Annotated[int, Field(ge=6, le=3000, description="training captions")] = 420,
+    prompts: Annotated[int, Field(ge=6, le=3000, description="training captions")] = 900,
     evaluation: Annotated[int, Field(ge=6, le=1000, description="held-out captions")] = 1000,
-    samples: Annotated[int, Field(ge=1, le=64, description="pictures a prompt and generator")] = 1,
+    policy_samples: Annotated[int, Field(ge=1, le=64, description="the policy's pictures a prompt; others' is one")] = 4,
+    pairs: Annotated[int, Field(ge=1, description="most pairs a prompt")] = 12,
     roster: Annotated[tuple[str, ...], Field(description="generators, by name; all shipped by default")] = (),
     jury: Annotated[tuple[str, ...], Field(description="jurors, by name; all shipped by default")] = (),
     juror_engine: Annotated[Literal["transformers", "vllm"], Field(description="what runs the jurors")] = "transformers",
@@ -52,9 +53,9 @@ def miniature(
     guidance: Annotated[float, Field(ge=1, description="of the rendered pictures; evaluation is without")] = 1.0,
     adapter: Annotated[Literal["lora", "full"], Field(description="what tune trains")] = "full",
     zero: Annotated[Literal["0", "1", "2", "3"], Field(description="DeepSpeed ZeRO stage; 0: plain torch")] = "1",
-    beta: Annotated[float, Field(gt=0, description="strength of the tie to the reference")] = 200.0,
-    steps: Annotated[int, Field(ge=1, description="optimiser steps of tune")] = 150,
-    batch: Annotated[int, Field(ge=1, description="pairs an optimiser step")] = 32,
+    beta: Annotated[float, Field(gt=0, description="strength of the tie to the reference")] = 500.0,
+    steps: Annotated[int, Field(ge=1, description="optimiser steps of tune")] = 200,
+    batch: Annotated[int, Field(ge=1, description="pairs an optimiser step")] = 64,
     learning_rate: Annotated[float | None, Field(gt=0, description="2e-4 full, 1e-3 LoRA by default")] = None,
     reward_steps: Annotated[int, Field(ge=1, description="optimiser steps of the reward model")] = 120,
     workers: Annotated[int, Field(ge=1, le=1024, description="actors a row-wise stage")] = 2,
@@ -67,10 +68,10 @@ def miniature(
     voting = _chosen(jury, jurors.shipped(engine=juror_engine), "--jury")
     base = next(one for one in generators.shipped() if one.name == POLICY)
     captions = Prompts(train=prompts, evaluation=evaluation, seed=seed)
-    pictures = Render(prompts=captions, roster=drawn, samples=samples, resources=resources)
-    pairs = Pairs(pictures=pictures)
-    votes = Judge(pairs=pairs, pictures=pictures, jury=voting, resources=resources)
-    labels = Label(pairs=pairs, votes=votes)
+    pictures = Render(prompts=captions, roster=drawn, samples={POLICY: policy_samples}, resources=resources)
+    paired = Pairs(pictures=pictures, per_prompt=pairs)
+    votes = Judge(pairs=paired, pictures=pictures, jury=voting, resources=resources)
+    labels = Label(pairs=paired, votes=votes)
     arena = Arena(labels=labels)
     rate = learning_rate if learning_rate is not None else {"full": 2e-4, "lora": 1e-3}[adapter]
     engine = EngineOptions(kind="torch") if zero == "0" else EngineOptions(zero=int(zero))  # type: ignore[arg-type]
@@ -80,8 +81,17 @@ def miniature(
         policy=base.weights,
         method=FlowDPO(beta=beta),
         adapter=Full() if adapter == "full" else LoRA(),
-        times=UniformTimes(),
-        trainer=TrainerOptions(steps=steps, batch=batch, learning_rate=rate, seed=seed, engine=engine),
+        # The sampler of eight steps never goes below t = 0.3; what happens there only makes the policy drift.
+        times=UniformTimes(low=0.25),
+        trainer=TrainerOptions(
+            steps=steps,
+            batch=batch,
+            learning_rate=rate,
+            schedule="linear",
+            warm_up=min(10, steps),
+            seed=seed,
+            engine=engine,
+        ),
         resources=Resources(workers=tune_workers, gpus=gpus),
     )
     reward_trainer = TrainerOptions(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import pyarrow as pa
 from pydantic import Field, field_validator
@@ -27,8 +27,8 @@ class Render(RowStage):
 
     prompts: Prompts
     roster: tuple[Generator, ...]
-    samples: int = Field(1, ge=1)
-    "Pictures a generator makes of each prompt."
+    samples: dict[str, Annotated[int, Field(ge=1)]] = {}
+    "Pictures a generator makes of each prompt, by its name; one where it is not named."
 
     @field_validator("roster")
     @classmethod
@@ -48,7 +48,7 @@ class Render(RowStage):
                 continue
             for generator, identity in names.items():
                 group = group_of(generator, prompt["id"])
-                for sample in range(self.samples):
+                for sample in range(self.samples.get(generator, 1)):
                     rows.append(
                         {
                             "id": row_id(group, self.name, self.version, prompt["text"], identity, sample),

@@ -1,0 +1,158 @@
+"""The whole loop at small size: ten stages, hits, row reuse, what the jurors may see, and the datasets it leaves."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pytest
+
+from actors.executor import RayExecutor
+from benchmarks.quiet import Quiet
+from infra.artifacts import Store
+from infra.dag import topological
+from infra.plan import HIT, PARTIAL, Planner, Policy
+from infra.run import Runner, Selection
+from infra.source import Sources
+from pipelines.recipes.miniature import miniature
+from pipelines.schemas import Picture, Preference, Vote
+
+STAGES = ["prompts", "render", "pair", "judge", "label", "arena", "reward", "tune", "evaluate", "report"]
+SMALL = {"prompts": 12, "evaluation": 12, "policy_samples": 2, "steps": 3, "batch": 8, "reward_steps": 3, "zero": "0"}
+SMALL |= {"tune_workers": 1, "workers": 2}
+
+
+@pytest.fixture(scope="module")
+def executor(ray_session):
+    with RayExecutor(workers=2) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def finished(executor, tmp_path_factory):
+    """A store with one small run."""
+    store = Store(tmp_path_factory.mktemp("miniature"))
+    runner = Runner(store, executor, Quiet(), recipe="miniature", arguments=SMALL, name="first")
+    outcomes = runner.run(miniature(**SMALL), Selection())
+    return store, outcomes
+
+
+def plans(store, **changed):
+    planner = Planner(store, Policy(), Sources(None))
+    return {stage.node: planner.plan(stage) for stage in topological(miniature(**SMALL | changed))}
+
+
+def stage(name, **changed):
+    return next(s for s in topological(miniature(**SMALL | changed)) if s.name == name)
+
+
+def test_ten_stages_are_computed_and_then_hits(finished):
+    store, outcomes = finished
+    assert sorted(outcome.stage for outcome in outcomes.values()) == sorted(STAGES)
+    assert {plan.state for plan in plans(store).values()} == {HIT}
+
+
+def test_train_and_evaluation_captions_are_disjoint_and_balanced(finished):
+    store, _ = finished
+    prompts = store.artifact(stage("prompts")).table(stage("prompts").row).to_pylist()
+    split = {name: [p for p in prompts if p["split"] == name] for name in ("train", "evaluation")}
+    assert not {p["text"] for p in split["train"]} & {p["text"] for p in split["evaluation"]}
+    for rows in split.values():
+        assert {sum(p["task"] == task for p in rows) for task in {p["task"] for p in rows}} == {2}
+
+
+def test_nothing_is_rendered_or_learnt_from_evaluation_captions(finished):
+    store, _ = finished
+    prompts = store.artifact(stage("prompts")).table(stage("prompts").row).to_pylist()
+    held_out = {p["id"] for p in prompts if p["split"] == "evaluation"}
+    pictures = store.artifact(stage("render")).table(Picture, ["prompt_id", "generator", "sample"]).to_pylist()
+    assert not held_out & {p["prompt_id"] for p in pictures}
+    assert len({p["generator"] for p in pictures}) >= 4
+
+
+def test_every_juror_sees_every_pair_in_both_orders(finished):
+    store, _ = finished
+    votes = store.artifact(stage("judge")).table(Vote).to_pylist()
+    pairs = {vote["pair_id"] for vote in votes}
+    jurors = {vote["juror"] for vote in votes}
+    seen = {(vote["pair_id"], vote["juror"], vote["order"]) for vote in votes}
+    assert len(jurors) >= 3 and seen == {(p, j, o) for p in pairs for j in jurors for o in ("ab", "ba")}
+    assert len(votes) == len(seen) and all(vote["raw"] for vote in votes)
+
+
+def test_jurors_are_never_shown_the_expectation(finished):
+    store, _ = finished
+    from infra.compute import StoreInputs
+
+    cells = stage("judge").cells(StoreInputs(store))
+    assert "expectation" not in cells.column_names
+
+
+def test_more_prompts_another_juror_and_another_generator_compute_only_new_cells(finished):
+    store, _ = finished
+    votes = store.artifact(stage("judge")).record.rows
+    more = plans(store, prompts=18)
+    assert more["render"].state == PARTIAL and more["render"].to_reuse == store.artifact(stage("render")).record.rows
+    assert (more["judge"].to_reuse, more["judge"].to_do) == (votes, votes // 2)
+    fewer = plans(store, jury=("idefics3-pointwise", "idefics3-fine"))
+    assert (fewer["judge"].to_do, fewer["judge"].to_reuse) == (0, votes * 2 // 3)
+
+
+def test_what_plan_predicts_is_what_run_does(finished, executor):
+    store, _ = finished
+    changed = {"prompts": 18}
+    foreseen = plans(store, **changed)
+    runner = Runner(store, executor, Quiet(), recipe="miniature", arguments=SMALL | changed, name="second")
+    runner.run(miniature(**SMALL | changed), Selection(until="arena"))
+    for name in ("prompts", "render", "pair", "judge", "label", "arena"):
+        record = store.artifact(stage(name, **changed)).record
+        assert record.computed_rows == foreseen[name].to_do, name
+        assert record.rows == foreseen[name].rows, name
+
+
+def test_preferences_name_both_pictures_and_the_gap_is_positive(finished):
+    store, _ = finished
+    preferences = store.artifact(stage("label")).table(Preference).to_pylist()
+    assert {p["choice"] for p in preferences} <= {"a", "b", "tie"}
+    arena = store.artifact(stage("arena"))
+    gaps = arena.table(stage("arena").tables["gaps"], name="gaps")["gap"].to_pylist()
+    assert len(gaps) == sum(p["choice"] != "tie" for p in preferences) and min(gaps) > 0
+    order = arena.table(stage("arena").tables["matches"], name="matches")["position"].to_pylist()
+    assert order == list(range(len(order)))
+
+
+def test_evaluation_has_intervals_for_every_measure_and_the_gates_word(finished):
+    store, _ = finished
+    evaluate = store.artifact(stage("evaluate"))
+    summary = evaluate.table(stage("evaluate").tables["summary"], name="summary").to_pylist()
+    measures = {row["measure"] for row in summary}
+    assert measures == {"strict", "partial", "quality", "reward", "win_rate_jury", "win_rate_reward"}
+    assert all(row["low"] <= row["difference"] <= row["high"] for row in summary)
+    assert set(evaluate.record.metrics["gate"]) == {"passed", "reasons"}
+
+
+def test_records_hold_lineage_libraries_and_weights(finished):
+    store, _ = finished
+    record = store.artifact(stage("tune")).record
+    assert set(record.parents) == {"labels", "pictures"} and "torch" in record.libraries
+    assert all(file.name.endswith((".safetensors", ".json")) for file in record.weights)
+    json.dumps(record.identity)
+
+
+def test_a_plain_duckdb_client_reads_the_files(finished):
+    import duckdb
+
+    store, _ = finished
+    files = [str(store.directory(stage("judge")) / f.name) for f in store.artifact(stage("judge")).record.files]
+    count = duckdb.read_parquet(files).aggregate("count(*)").fetchall()
+    assert count == [(store.artifact(stage("judge")).record.rows,)]
+
+
+def test_the_same_pictures_come_from_any_shard_size(finished, executor, tmp_path):
+    store, _ = finished
+    small = stage("render").model_copy(update={"shard_rows": 7})
+    other = Store(tmp_path)
+    Runner(other, executor, Quiet(), recipe="render").run(small, Selection())
+    there = other.artifact(small).table(Picture).sort_by("id")
+    here = store.artifact(stage("render")).table(Picture).sort_by("id")
+    assert isinstance(there, pa.Table) and there.equals(here)
