@@ -1,6 +1,4 @@
-"""A tuning step under DeepSpeed ZeRO 1 on one worker against a bare torch step: prints the ratio of the medians.
-
-    python -m benchmarks.tune_step
+"""A tuning step under DeepSpeed ZeRO 1 on one worker against a bare torch step: the ratio of the medians.
 
 Both engines take turns on the same model and batches in one process, so that a busy machine slows both.
 """
@@ -21,6 +19,7 @@ import torch
 
 from actors.engines.training import AdamW, Engine, EngineOptions, build_engine
 from actors.trainer import TrainerOptions
+from benchmarks.measure import Result
 from pipelines.algorithms.diffusion.flow import UniformTimes
 from pipelines.algorithms.preference.flow_dpo import FlowDPO
 from pipelines.models.miniature.generators import WEIGHTS
@@ -65,10 +64,11 @@ def _random_pairs() -> DecidedPairs:
     return DecidedPairs(*members, ["a red circle"] * PAIRS, names, names)
 
 
-if __name__ == "__main__":
-    for chosen in (LoRA(), Full()):
-        found = step_ratio(chosen)
-        print(
-            f"tune step, {chosen.kind}: torch {1e3 * found['torch']:.0f} ms, "
-            f"ZeRO 1 {1e3 * found['deepspeed']:.0f} ms, ratio {found['ratio']:.2f} (at most 1.3)"
-        )
+def run() -> list[Result]:
+    """The ratio of the medians, for each adapter."""
+    found = []
+    for adapter in (LoRA(), Full()):
+        medians = step_ratio(adapter)
+        detail = {f"{name}_ms": round(1e3 * medians[name]) for name in ("torch", "deepspeed")}
+        found.append(Result(f"tune: ZeRO 1 step / torch step, {adapter.kind}", medians["ratio"], "<= 1.3", detail))
+    return found

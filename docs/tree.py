@@ -32,6 +32,7 @@ FOLDERS = {
     "typings": "what pyright cannot see by itself",
 }
 LINES = {
+    "docs/gallery.png": "before and after, for this page",
     ".ci/run": "installs everything, then lints and tests",
     "Makefile": "what a newcomer types",
     "constraints.txt": "the version of every installed distribution",

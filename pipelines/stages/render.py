@@ -27,7 +27,7 @@ class Render(RowStage):
 
     prompts: Prompts
     roster: tuple[Generator, ...]
-    samples: dict[str, Annotated[int, Field(ge=1)]] = {}
+    samples: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     "Pictures a generator makes of each prompt, by its name; one where it is not named."
 
     @field_validator("roster")
