@@ -26,6 +26,8 @@ from pipelines.stages.reward import Reward
 from pipelines.stages.tune import Tune
 
 POLICY = "policy"
+SOURCES = (POLICY, "late", "middle")
+"""Measured on training captions: pairs with much weaker generators teach to differ from them, and cost half the gain."""
 
 
 Named = TypeVar("Named", generators.Generator, jurors.JurorModel)
@@ -45,7 +47,8 @@ def miniature(
     prompts: Annotated[int, Field(ge=6, le=3000, description="training captions")] = 900,
     evaluation: Annotated[int, Field(ge=6, le=1000, description="held-out captions")] = 1000,
     policy_samples: Annotated[int, Field(ge=1, le=64, description="the policy's pictures a prompt; others' is one")] = 4,
-    pairs: Annotated[int, Field(ge=1, description="most pairs a prompt")] = 12,
+    sources: Annotated[tuple[str, ...], Field(description="generators the policy learns from")] = SOURCES,
+    other_pairs: Annotated[int, Field(ge=1, description="most pairs a prompt with other generators: for the arena")] = 2,
     roster: Annotated[tuple[str, ...], Field(description="generators, by name; all shipped by default")] = (),
     jury: Annotated[tuple[str, ...], Field(description="jurors, by name; all shipped by default")] = (),
     juror_engine: Annotated[Literal["transformers", "vllm"], Field(description="what runs the jurors")] = "transformers",
@@ -69,7 +72,7 @@ def miniature(
     base = next(one for one in generators.shipped() if one.name == POLICY)
     captions = Prompts(train=prompts, evaluation=evaluation, seed=seed)
     pictures = Render(prompts=captions, roster=drawn, samples={POLICY: policy_samples}, resources=resources)
-    paired = Pairs(pictures=pictures, per_prompt=pairs)
+    paired = Pairs(pictures=pictures, per_prompt=other_pairs, focus=sources)
     votes = Judge(pairs=paired, pictures=pictures, jury=voting, resources=resources)
     labels = Label(pairs=paired, votes=votes)
     arena = Arena(labels=labels)
@@ -78,6 +81,7 @@ def miniature(
     tuned = Tune(
         labels=labels,
         pictures=pictures,
+        sources=sources,
         policy=base.weights,
         method=FlowDPO(beta=beta),
         adapter=Full() if adapter == "full" else LoRA(),

@@ -23,7 +23,9 @@ class Pairs(TableStage):
 
     pictures: Render
     per_prompt: int | None = Field(None, ge=1)
-    "At most so many pairs a prompt, chosen by hash; all combinations by default."
+    "At most so many pairs a prompt outside the focus, chosen by hash; all combinations by default."
+    focus: tuple[str, ...] = ()
+    "Generators all of whose pairs among themselves are kept: those a policy learns from, its own pictures first."
     within_generator: bool = True
     "Whether two samples of the same generator are compared too."
 
@@ -44,7 +46,10 @@ class Pairs(TableStage):
                     generator_b=second["generator"],
                 )
             )
-        return sorted(pairs, key=lambda pair: pair.id)[: self.per_prompt]
+        pairs.sort(key=lambda pair: pair.id)
+        near = [pair for pair in pairs if {pair.generator_a, pair.generator_b} <= set(self.focus)]
+        far = [pair for pair in pairs if not {pair.generator_a, pair.generator_b} <= set(self.focus)]
+        return sorted(near + far[: self.per_prompt], key=lambda pair: pair.id)
 
     def run(self, context: Context) -> Iterator[Pair]:
         """Pairs in the order of prompt ids."""

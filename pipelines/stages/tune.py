@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
 from actors.engines.training import EngineOptions
@@ -32,6 +34,8 @@ class Tune(TableStage):
 
     labels: Label
     pictures: Render
+    sources: tuple[str, ...] = ()
+    "Learn only from pairs of which both pictures are by these generators; from all by default."
     policy: Folder
     "The generator to train: a folder that diffusers' save_pretrained wrote."
     method: FlowDPO = FlowDPO(beta=200.0)
@@ -76,5 +80,10 @@ class Tune(TableStage):
             yield TuneStep(**row)
 
     def _pairs(self, context: Context) -> DecidedPairs:
-        columns = ["id", "prompt_id", "text", "picture_a", "picture_b", "choice"]
-        return decided_pairs(context.table(self.labels, columns), context.table(self.pictures, ["id", "image"]))
+        columns = ["id", "prompt_id", "text", "picture_a", "picture_b", "choice", "generator_a", "generator_b"]
+        labels = context.table(self.labels, columns)
+        if self.sources:
+            known = pa.array(self.sources, pa.string())
+            ours = pc.and_(pc.is_in(labels["generator_a"], known), pc.is_in(labels["generator_b"], known))
+            labels = labels.filter(ours)
+        return decided_pairs(labels, context.table(self.pictures, ["id", "image"]))
