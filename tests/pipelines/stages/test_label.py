@@ -1,0 +1,38 @@
+"""Votes to scores: the mean over orders takes out a bias for a position."""
+
+from pipelines.stages.judge import vote_of
+from pipelines.stages.label import mean_scores
+
+
+class Verdict:
+    """What a juror says of a pair as shown."""
+
+    def __init__(self, raw, choice, score):
+        self.raw, self.choice, self.score = raw, choice, score
+
+
+ROW = {"id": "v", "pair_id": "p", "juror": "j"}
+
+
+def test_a_vote_is_in_terms_of_the_pair_whatever_was_shown_first():
+    shown_ab = vote_of(ROW | {"order": "ab"}, Verdict("A", "first", 2.0))
+    shown_ba = vote_of(ROW | {"order": "ba"}, Verdict("B", "second", -2.0))
+    assert (shown_ab.choice, shown_ab.score) == (shown_ba.choice, shown_ba.score) == ("a", 2.0)
+
+
+def test_an_unparsable_answer_stays_as_it_is_and_has_no_score():
+    vote = vote_of(ROW | {"order": "ba"}, Verdict("hm", "unparsable", None))
+    assert (vote.raw, vote.choice, vote.score) == ("hm", "unparsable", None)
+
+
+def test_a_juror_that_always_says_first_has_no_opinion():
+    assert mean_scores(["p", "p"], ["j", "j"], [3.0, -3.0]) == {"p": 0.0}
+
+
+def test_jurors_count_equally_however_many_answers_are_missing():
+    pairs, jurors, scores = ["p"] * 4, ["j", "j", "k", "k"], [1.0, 3.0, None, 4.0]
+    assert mean_scores(pairs, jurors, scores) == {"p": 3.0}
+
+
+def test_a_pair_without_scores_is_zero():
+    assert mean_scores(["p"], ["j"], [None]) == {"p": 0.0}
