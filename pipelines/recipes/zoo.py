@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from infra.config import ConfigError
 from infra.dag import Resources
 from pipelines.models.miniature import generators, jurors
 from pipelines.models.miniature.pretrain import Pretraining
@@ -39,5 +40,7 @@ def _shortened(options: Pretraining, steps: int | None) -> Pretraining:
         snapshot.model_copy(update={"at": max(1, round(snapshot.at * steps / options.steps))})
         for snapshot in options.snapshots
     )
+    if len({snapshot.at for snapshot in snapshots}) < len(snapshots):
+        raise ConfigError(f"--generator-steps {steps}: too few to tell the snapshots apart; take at least 40")
     shares = {"warm_up": max(1, min(options.warm_up, steps // 4)), "cool_down": options.cool_down * steps // options.steps}
     return options.model_copy(update={"steps": steps, "snapshots": snapshots, **shares})

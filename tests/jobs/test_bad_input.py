@@ -15,6 +15,7 @@ CASES = {
     "no number": (["run", "support.numbers:numbers", "--count", "many"], "--count many: Input should be a valid integer"),
     "unknown stage": (["plan", "support.numbers:numbers", "--until", "cube"], "its stages are numbers, squares, sum"),
     "no such module": (["plan", "nowhere:at_all"], "cannot be imported"),
+    "too short a zoo": (["plan", "zoo", "--generator-steps", "6"], "--generator-steps 6: too few"),
     "miniature out of bounds": (["plan", "miniature", "--zero", "9"], "--zero 9"),
 }
 
