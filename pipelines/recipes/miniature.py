@@ -60,7 +60,10 @@ def miniature(
     steps: Annotated[int, Field(ge=1, description="optimiser steps of tune")] = 200,
     batch: Annotated[int, Field(ge=1, description="pairs an optimiser step")] = 64,
     learning_rate: Annotated[float | None, Field(gt=0, description="2e-4 full, 1e-3 LoRA by default")] = None,
-    reward_steps: Annotated[int, Field(ge=1, description="optimiser steps of the reward model")] = 120,
+    reward_steps: Annotated[int, Field(ge=1, description="optimiser steps of the reward model")] = 100,
+    held_out: Annotated[
+        float, Field(gt=0, lt=1, description="share of training prompts that measure the reward model")
+    ] = 0.1,
     workers: Annotated[int, Field(ge=1, le=1024, description="actors a row-wise stage")] = 2,
     tune_workers: Annotated[int, Field(ge=1, le=1024, description="training workers")] = 2,
     gpus: Annotated[float, Field(ge=0, description="GPUs an actor or training worker")] = 0.0,
@@ -106,7 +109,7 @@ def miniature(
         seed=seed,
         engine=EngineOptions(kind="torch"),
     )
-    reward = Reward(labels=labels, pictures=pictures, policy=base.weights, trainer=reward_trainer)
+    reward = Reward(labels=labels, pictures=pictures, policy=base.weights, held_out=held_out, trainer=reward_trainer)
     evaluated = Evaluate(
         prompts=captions, base=base, tune=tuned, reward=reward, jury=voting, seed=seed, resources=resources
     )

@@ -19,7 +19,7 @@ from pipelines.schemas import Picture, Preference, Vote
 
 STAGES = ["prompts", "render", "pair", "judge", "label", "arena", "reward", "tune", "evaluate", "report"]
 SMALL = {"prompts": 12, "evaluation": 12, "policy_samples": 2, "steps": 3, "batch": 8, "reward_steps": 3, "zero": "0"}
-SMALL |= {"tune_workers": 1, "workers": 2}
+SMALL |= {"tune_workers": 1, "workers": 2, "held_out": 0.3}
 
 
 @pytest.fixture(scope="module")
