@@ -113,7 +113,7 @@ class Pool:
             waiting = failed
         raise PoolError(
             f"{type(job.worker).__name__} ended its process {attempt + 1} times while loading; "
-            "look at the worker's log, or give it more memory with --memory"
+            "look at the worker's log, or give the stage's Resources more memory_gb"
         )
 
     def run(self, job: ShardJob, todo: Iterable[int], *, cancelled: Callable[[], bool]) -> Iterator[ShardDone]:

@@ -14,7 +14,7 @@ import shutil
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -141,7 +141,6 @@ class Store:
     """Artifacts under one root folder (local or on a disk all machines share)."""
 
     root: Path
-    _inspected: dict[str, Found] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.root = self.root.resolve()

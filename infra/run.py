@@ -130,7 +130,7 @@ class Runner:
         """Computes what is missing of the chosen stages; raises StageFailed at the first that cannot be finished."""
         order = topological(target)
         chosen = selection.of(order)
-        self._require_outside(order, chosen)
+        self._require_outside(chosen)
         started = datetime.now(UTC).isoformat(timespec="milliseconds")
         self.name = self.name or f"{self.recipe}-{started[:19].replace(':', '').replace('-', '').replace('T', '-')}"
         policy = Policy(selection.forced(order), self.policy.retry_errors, self.policy.strict_code, self.policy.verify)
@@ -150,7 +150,7 @@ class Runner:
             self._write_run(order, started, status)
         return self.outcomes
 
-    def _require_outside(self, order: Sequence[Stage], chosen: Sequence[Stage]) -> None:
+    def _require_outside(self, chosen: Sequence[Stage]) -> None:
         inside = {stage.key for stage in chosen}
         for stage in chosen:
             for parent in stage.parents.values():
@@ -159,7 +159,6 @@ class Runner:
                         f"stage {stage.node} needs {parent.node}, which is not there; "
                         f"run it first with --until {parent.node}"
                     )
-        del order
 
     def _settle(self, stage: Stage, planner: Planner) -> None:
         """A hit, or computed; another run that computes the same key is waited for."""
