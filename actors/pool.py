@@ -39,11 +39,6 @@ class _Host:
     def __init__(self) -> None:
         self.runner: ShardRunner | None = None
 
-    def ping(self) -> int:
-        import os
-
-        return os.getpid()
-
     def serve(self, job: ShardJob) -> None:
         """Becomes the runner of a stage."""
         if self.runner is not None:

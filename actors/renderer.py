@@ -32,15 +32,6 @@ def encode_png(picture: np.ndarray) -> Image:
     return Image(bytes=sink.getvalue())
 
 
-def decode_png(image: Image | bytes) -> np.ndarray:
-    """uint8 [height, width, 3]."""
-    from PIL import Image as Pillow
-
-    data = image.bytes if isinstance(image, Image) else image
-    with Pillow.open(io.BytesIO(data)) as picture:
-        return np.asarray(picture.convert("RGB"))
-
-
 class Models:
     """Loads models when first asked for and keeps the last `resident` of them."""
 

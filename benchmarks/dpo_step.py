@@ -29,7 +29,7 @@ from actors.options import TrainerOptions
 from benchmarks.measure import Result
 from benchmarks.pairs import BETA, Pairs, open_pairs, write_pairs
 from benchmarks.plain_dpo import PlainDPO
-from pipelines.models.policy import Full, LoRA
+from pipelines.models.adapter import Full, LoRA
 
 PAIRS, BATCH, STEPS, WARM_UP = 256, 16, 40, 5
 VARIANTS = ("plain", "eager", "salon", "cached")

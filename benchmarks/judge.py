@@ -12,7 +12,8 @@ from benchmarks.quiet import Quiet
 from infra.artifacts import Store
 from infra.compute import StoreInputs
 from infra.dag import Resources
-from infra.run import Runner, Selection
+from infra.run import Runner
+from infra.selection import Selection
 from pipelines.models.miniature import generators, jurors
 from pipelines.stages.judge import Judge, Judging
 from pipelines.stages.pair import Pairs

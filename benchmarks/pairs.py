@@ -16,11 +16,11 @@ from infra.artifacts import RowReader
 from infra.tables import read_unrecorded, to_table, write_table
 from pipelines.algorithms.diffusion.flow import UniformTimes
 from pipelines.algorithms.preference.flow_dpo import FlowDPO
+from pipelines.models.adapter import Full, LoRA
 from pipelines.models.denoisers.family import family_named
 from pipelines.models.miniature.draw import SIZE
 from pipelines.models.miniature.generators import WEIGHTS
 from pipelines.models.miniature.grammar import captions
-from pipelines.models.policy import Full, LoRA
 from pipelines.schemas import Encoded, Example, ReferenceError
 from pipelines.stages.materials import Materials, Randomness
 from pipelines.stages.objective import PolicySpec, PreferenceObjective

@@ -18,9 +18,9 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.pairs import POLICY, Pairs
+from pipelines.models.adapter import Full, LoRA
 from pipelines.models.denoisers.family import family_named
 from pipelines.models.miniature.pipeline import load_pipeline, to_model
-from pipelines.models.policy import Full, LoRA
 
 LOW, HIGH = 0.25, 0.98  # times, as Salon draws them here
 

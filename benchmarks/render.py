@@ -12,7 +12,8 @@ from benchmarks.measure import Result
 from benchmarks.quiet import Quiet
 from infra.artifacts import Store
 from infra.dag import Resources
-from infra.run import Runner, Selection
+from infra.run import Runner
+from infra.selection import Selection
 from pipelines.models.miniature.generators import shipped
 from pipelines.stages.prompts import Prompts
 from pipelines.stages.render import Render

@@ -19,7 +19,8 @@ from benchmarks.numbers import SquareRow
 from benchmarks.quiet import Quiet
 from infra.artifacts import Store
 from infra.dag import Inputs, Resources, RowStage, RunInputs, Worker
-from infra.run import Runner, Selection
+from infra.run import Runner
+from infra.selection import Selection
 from infra.tables import schema_of
 
 ROWS = 1_000_000

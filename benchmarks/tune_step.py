@@ -20,7 +20,7 @@ from actors.engines.training import AdamW, Engine, EngineOptions, build_engine
 from actors.options import TrainerOptions
 from benchmarks.measure import Result
 from benchmarks.pairs import Pairs, write_pairs
-from pipelines.models.policy import Full, LoRA
+from pipelines.models.adapter import Full, LoRA
 from pipelines.stages.objective import PreferenceObjective
 
 STEPS, WARM_UP, PAIRS, BATCH = 20, 4, 256, 32

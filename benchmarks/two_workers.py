@@ -74,7 +74,7 @@ def measured(training: Training, *, workers: int, storage: Path, name: str) -> M
 def run(turns: int = TURNS, *, steps: int = STEPS) -> list[Result]:
     """The ratio of pairs a second, and the largest difference between the losses of one worker and of two."""
     from benchmarks.pairs import write_pairs
-    from pipelines.models.policy import LoRA
+    from pipelines.models.adapter import LoRA
 
     with tempfile.TemporaryDirectory() as name, connected(workers=2):
         pairs = write_pairs(Path(name) / "pairs", count=PAIRS)

@@ -16,9 +16,10 @@ from typing import Any, Protocol
 from infra.artifacts import Store
 from infra.compute import PROGRESS, Computed, StoreInputs, TaskContext, compute, settle
 from infra.config import ConfigError
-from infra.dag import Lineage, Resources, RowStage, Stage, TableStage, Worker, descendants, topological
+from infra.dag import Lineage, Resources, RowStage, Stage, TableStage, Worker, topological
 from infra.plan import HIT, NodePlan, Planner, Policy
 from infra.record import ParentRecord, Record, read_record
+from infra.selection import Selection
 from infra.shards import (
     ERRORS,
     REUSE,
@@ -69,37 +70,6 @@ class Executor(Protocol):
     ) -> Iterator[ShardDone]:
         """Runs shards on actors."""
         ...
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which stages of a DAG a command is about; names of nodes."""
-
-    only: str | None = None
-    start: str | None = None
-    until: str | None = None
-    force: tuple[str, ...] = ()
-
-    def of(self, order: Sequence[Stage]) -> list[Stage]:
-        """The chosen stages, parents first; raises ConfigError naming a stage that is not there."""
-        by_name = {stage.node: stage for stage in order}
-        for name in (self.only, self.start, self.until, *self.force):
-            if name is not None and name not in by_name:
-                raise ConfigError(f"no stage {name!r} in this recipe; its stages are {', '.join(by_name)}")
-        chosen = list(order)
-        if self.only is not None:
-            chosen = [by_name[self.only]]
-        if self.start is not None:
-            below = descendants(order, by_name[self.start])
-            chosen = [stage for stage in chosen if stage.key in below]
-        if self.until is not None:
-            above = {stage.key for stage in topological(by_name[self.until])}
-            chosen = [stage for stage in chosen if stage.key in above]
-        return chosen
-
-    def forced(self, order: Sequence[Stage]) -> frozenset[str]:
-        """Keys of the stages to compute again."""
-        return frozenset(stage.key for stage in order if stage.node in self.force)
 
 
 def libraries() -> dict[str, str]:

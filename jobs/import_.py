@@ -19,7 +19,8 @@ from infra.artifacts import Artifact, Store
 from infra.config import ConfigError
 from infra.dag import Resources
 from infra.files import Folder
-from infra.run import Runner, Selection, StageFailed
+from infra.run import Runner, StageFailed
+from infra.selection import Selection
 from infra.shards import RowError
 from infra.tables import from_table, read_verified
 from jobs.arguments import DEFAULT_ROOT, Parser

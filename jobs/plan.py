@@ -9,7 +9,7 @@ from dataclasses import asdict
 from infra.artifacts import Store
 from infra.dag import topological
 from infra.plan import HIT, NodePlan, Planner, Policy
-from infra.run import Selection
+from infra.selection import Selection
 from infra.source import Sources
 from jobs.arguments import Parser, build, common
 from jobs.progress import describe, source_note

@@ -8,7 +8,8 @@ import sys
 from actors.executor import RayExecutor
 from infra.artifacts import Store
 from infra.plan import Policy
-from infra.run import Runner, Selection, StageFailed
+from infra.run import Runner, StageFailed
+from infra.selection import Selection
 from jobs.arguments import Parser, build, common
 from jobs.progress import Console
 

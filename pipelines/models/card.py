@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 CARD = "README.md"
 
@@ -62,6 +63,18 @@ def model_card(
         _table(scores) if scores else "None were measured.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def summary(curve: Sequence[Mapping[str, Any]], *, metrics: Sequence[str]) -> list[dict[str, object]]:
+    """Means over the first and the last tenth of a training's steps, a row a metric that was measured there."""
+    tenth = max(1, len(curve) // 10)
+    rows: list[dict[str, object]] = []
+    for name in metrics:
+        ends = [[row[name] for row in part if row.get(name) is not None] for part in (curve[:tenth], curve[-tenth:])]
+        if all(ends):
+            first, last = (sum(values) / len(values) for values in ends)
+            rows.append({"training metric": name, "first tenth": first, "last tenth": last, "steps": len(curve)})
+    return rows
 
 
 def escape(text: str) -> str:

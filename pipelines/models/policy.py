@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import copy
-import json
-import re
 import shutil
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import Field
 
-from infra.config import Config, ConfigError
-from infra.files import refuse_unsafe
+from infra.config import ConfigError
 from infra.lazy import lazy
-from pipelines.models.comfyui import A, B, write_comfyui
-from pipelines.models.denoisers.family import INDEX, Condition, Family, family_named, read_index
+from pipelines.models.adapter import Full, LoRA, Start, peft_config, read_lora, refuse_other, refuse_unmatched
+from pipelines.models.comfyui import write_comfyui
+from pipelines.models.denoisers.family import INDEX, Condition, family_named, read_index
 
 if TYPE_CHECKING:
     import torch
@@ -31,50 +27,10 @@ if TYPE_CHECKING:
 else:
     torch = lazy("torch")
 
-LORA_FILE = "pytorch_lora_weights.safetensors"
 TRAINED, REFERENCE = "default", "reference"  # names of the adapters
-SHOWN = 24  # names of layers in an error
 
 Reference = Literal["none", "adapter", "copy"]
 """Where the reference's predictions come from: nowhere; the policy's own model without what is trained; a frozen copy."""
-
-
-class LoRA(Config):
-    """Low-rank additions to some layers (Hu et al., 2021): W + alpha / rank * B A."""
-
-    kind: Literal["lora"] = "lora"
-    rank: int = Field(32, ge=1)
-    """Of each addition."""
-    alpha: float = Field(64.0, gt=0)
-    """Scale: an addition is multiplied by alpha / rank."""
-    targets: tuple[str, ...] = ()
-    """Names, or ends of names, of the layers that get one; empty: the projections of the family's attention."""
-    dropout: float = Field(0.0, ge=0, lt=1)
-    """Share of an addition's inputs that is set to zero while training."""
-
-    def targets_of(self, family: Family) -> tuple[str, ...]:
-        """The targets, or the family's own where none are given."""
-        return self.targets or family.lora_targets
-
-
-class Full(Config):
-    """Every parameter of the denoiser."""
-
-    kind: Literal["full"] = "full"
-
-
-Adapter = Annotated[LoRA | Full, Field(discriminator="kind")]
-"""What of the policy is trained: the type of an option."""
-
-
-@dataclass(frozen=True)
-class Start:
-    """What an earlier run left: the policy begins there, and it is the reference."""
-
-    folder: Path
-    """Its export."""
-    adapter: LoRA | Full
-    """What it trained."""
 
 
 class Policy:
@@ -197,7 +153,7 @@ class Policy:
         targets = self.adapter.targets_of(self.family)
         # Without the metadata diffusers reloads every adapter with alpha = rank. PEFT would list targets in no fixed
         # order, and reload an adapter with dropout as one that still drops.
-        metadata = _peft_config(self.adapter, targets=targets).to_dict()
+        metadata = peft_config(self.adapter, targets=targets).to_dict()
         metadata |= {"target_modules": sorted(targets), "lora_dropout": 0.0}
         self.loaded.save_lora(layers, metadata=metadata, folder=folder)
         if comfyui:
@@ -218,9 +174,9 @@ class Policy:
 
     def _go_on(self, folder: Path, before: LoRA) -> None:
         """From an earlier LoRA: the trained one begins as it is, or full training begins with it merged."""
-        layers = _read_lora(folder, before, part=self.family.part)
+        layers = read_lora(folder, before, part=self.family.part)
         if isinstance(self.adapter, LoRA):
-            _refuse_other(self.adapter, before, family=self.family)
+            refuse_other(self.adapter, before, family=self.family)
         # A later run may drop inputs where the earlier one did not.
         self._add(self.adapter if isinstance(self.adapter, LoRA) else before, name=TRAINED)
         self._fill(layers, name=TRAINED)
@@ -240,11 +196,11 @@ class Policy:
         """A fresh adapter in float32, the active one from now on."""
         targets = adapter.targets_of(self.family)
         if name == TRAINED:  # a second one goes where the first is
-            _refuse_unmatched(self.model, targets)
+            refuse_unmatched(self.model, targets)
         model: Any = self.model
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # a second adapter is meant
-            model.add_adapter(_peft_config(adapter, targets=targets), adapter_name=name)
+            model.add_adapter(peft_config(adapter, targets=targets), adapter_name=name)
         for key, parameter in model.named_parameters():
             if f".{name}." in key:
                 parameter.data = parameter.data.float()
@@ -283,60 +239,3 @@ class Policy:
             frozen.to(own.dtype)
         cast = any(isinstance(module, Autocast) for module in model.modules())
         return Autocast(frozen, device=own.device) if cast else frozen
-
-
-def _peft_config(adapter: LoRA, *, targets: tuple[str, ...]) -> Any:
-    from peft import LoraConfig
-
-    return LoraConfig(
-        r=adapter.rank,
-        lora_alpha=adapter.alpha,  # pyright: ignore[reportArgumentType]
-        target_modules=list(targets),
-        lora_dropout=adapter.dropout,
-        init_lora_weights="gaussian",
-    )
-
-
-def _refuse_unmatched(model: nn.Module, targets: tuple[str, ...]) -> None:
-    """ConfigError for a target that no linear or convolutional layer's name ends in: peft minds only if none match."""
-    layers = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)]
-    for target in targets:
-        if not any(name == target or name.endswith(f".{target}") for name in layers):
-            known = sorted({re.sub(r"^.*(?:blocks|attentions|resnets)\.\d+\.", "", name) for name in layers})
-            shown = ", ".join(known[:SHOWN]) + (f" and {len(known) - SHOWN} more" if len(known) > SHOWN else "")
-            raise ConfigError(f"LoRA target {target!r} matches no layer of {type(model).__name__}; it has {shown}")
-
-
-def _refuse_other(adapter: LoRA, before: LoRA, *, family: Family) -> None:
-    """A policy that goes on from a LoRA is one adapter, so rank, alpha and targets must be the start's."""
-    for name, given, stored in (
-        ("rank", adapter.rank, before.rank),
-        ("alpha", adapter.alpha, before.alpha),
-        ("targets", sorted(adapter.targets_of(family)), sorted(before.targets_of(family))),
-    ):
-        if given != stored:
-            raise ConfigError(
-                f"adapter.{name} = {given} but the start's LoRA has {stored}; give the same, or train in full from it"
-            )
-
-
-def _read_lora(folder: Path, adapter: LoRA, *, part: str) -> dict[str, torch.Tensor]:
-    """The layers of an exported LoRA by name; ConfigError where the file says another rank or alpha than the settings."""
-    from safetensors import safe_open
-
-    refuse_unsafe(folder)
-    path = folder / LORA_FILE
-    if not path.is_file():
-        raise ConfigError(f"the start's folder {folder} has no {LORA_FILE}; give the export of a run that trained a LoRA")
-    with safe_open(path, framework="pt") as file:
-        layers = {key.removeprefix(f"{part}."): file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        stored = json.loads((file.metadata() or {}).get("lora_adapter_metadata", "{}"))
-    for name, given, said in (
-        ("rank", adapter.rank, stored.get(f"{part}.r")),
-        ("alpha", adapter.alpha, stored.get(f"{part}.lora_alpha")),
-    ):
-        if given != said:
-            raise ConfigError(f"{path} has {name} {said}, its run's settings say {given}; one of them is of another run")
-    if not all(key.endswith((A, B)) for key in layers):
-        raise ConfigError(f"{path} holds more than low-rank additions to the {part}; give a LoRA that `tune` exported")
-    return layers

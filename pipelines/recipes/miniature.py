@@ -12,9 +12,9 @@ from infra.config import ConfigError
 from infra.dag import Resources
 from pipelines.algorithms.diffusion.flow import UniformTimes
 from pipelines.algorithms.preference.flow_dpo import FlowDPO
+from pipelines.models.adapter import Full, LoRA
 from pipelines.models.miniature import generators, jurors
 from pipelines.models.miniature.draw import SIZE
-from pipelines.models.policy import Full, LoRA
 from pipelines.stages.arena import Arena
 from pipelines.stages.encode import Buckets, Encode, Encoders
 from pipelines.stages.evaluate import Evaluate

@@ -21,10 +21,10 @@ from infra.artifacts import RowReader
 from infra.fit import Halt, here
 from infra.identity import canonical, seed_of
 from pipelines.algorithms.diffusion.flow import TimeSampler
+from pipelines.models.adapter import Full, Start
 from pipelines.models.miniature.checker import check
 from pipelines.models.miniature.generators import Generator
 from pipelines.models.miniature.grammar import Expectation
-from pipelines.models.policy import Full, Start
 from pipelines.schemas_lab import Trial
 from pipelines.stages.arena import Arena
 from pipelines.stages.lab_contenders import BASE, Phase

@@ -22,6 +22,7 @@ from infra.artifacts import RowReader
 from infra.identity import seed_of
 from infra.lazy import lazy
 from pipelines.algorithms.diffusion.flow import TimeSampler
+from pipelines.algorithms.preference.scalarisation import normalised
 
 if TYPE_CHECKING:
     import torch
@@ -106,12 +107,10 @@ class Materials:
     @staticmethod
     def write(examples: pa.Table, path: Path) -> None:
         """The file that `open` reads: rewards are brought to mean 0 and deviation 1 over all members of all pairs."""
-        rewards = np.concatenate([examples[f"reward_{side}"].to_numpy() for side in ("winner", "loser")])
-        spread = float(rewards.std()) or 1.0
-        for side in ("winner", "loser"):
-            column = (examples[f"reward_{side}"].to_numpy() - rewards.mean()) / spread
-            place = examples.column_names.index(f"reward_{side}")
-            examples = examples.set_column(place, f"reward_{side}", pa.array(column))
+        names = ("reward_winner", "reward_loser")
+        columns = np.split(normalised(np.concatenate([examples[name].to_numpy() for name in names])), 2)
+        for name, column in zip(names, columns, strict=True):
+            examples = examples.set_column(examples.column_names.index(name), name, pa.array(column))
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(examples.sort_by("id"), path)
 
@@ -157,6 +156,30 @@ class Opened:
     def warm(self, index: Sequence[int]) -> None:
         """Reads what these examples need."""
         self.latents.get([self.rows[i][name] for i in index for name in ("winner", "loser", "prompt")])
+
+
+class OverExamples:
+    """What an objective of the trainer says of its examples once it is prepared: `_ready.opened` has them."""
+
+    _ready: Any
+
+    @property
+    def size(self) -> int:
+        """Number of examples."""
+        return len(self._ready.opened.rows)
+
+    @property
+    def groups(self) -> Sequence[int] | None:
+        """The shape of each example."""
+        return self._ready.opened.groups
+
+    def name_of(self, index: int) -> str:
+        """The pair's id."""
+        return self._ready.opened.rows[index]["id"]
+
+    def prefetch(self, draws: list[Draw]) -> None:
+        """Reads the rows."""
+        self._ready.opened.warm([draw.index for draw in draws])
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,9 @@ from infra.lazy import lazy
 from pipelines.algorithms.diffusion.path import PathSample, per_sample_error
 from pipelines.algorithms.preference.methods import AnyMethod
 from pipelines.algorithms.preference.pairwise import Member, PairBatch
-from pipelines.models.policy import Full, LoRA, Policy, Start
-from pipelines.stages.materials import Batch, Materials, Opened, Randomness
+from pipelines.models.adapter import Full, LoRA, Start
+from pipelines.models.policy import Policy
+from pipelines.stages.materials import Batch, Materials, Opened, OverExamples, Randomness
 
 if TYPE_CHECKING:
     import torch
@@ -85,7 +86,7 @@ class PreviewSpec:
 
 
 @dataclass
-class PreferenceObjective:
+class PreferenceObjective(OverExamples):
     """Picklable; `prepare` loads the policy and opens the data."""
 
     materials: Materials
@@ -114,24 +115,6 @@ class PreferenceObjective:
             known = dict(zip(keys, zip(table["winner"], table["loser"], strict=True), strict=True))
         self._ready = Ready(policy, self.materials.open(), known, device)
         return policy.model
-
-    @property
-    def size(self) -> int:
-        """Number of examples."""
-        return len(self._ready.opened.rows)
-
-    @property
-    def groups(self) -> Sequence[int] | None:
-        """The shape of each example."""
-        return self._ready.opened.groups
-
-    def name_of(self, index: int) -> str:
-        """The pair's id."""
-        return self._ready.opened.rows[index]["id"]
-
-    def prefetch(self, draws: list[Draw]) -> None:
-        """Reads the rows."""
-        self._ready.opened.warm([draw.index for draw in draws])
 
     @property
     def _method(self) -> AnyMethod:

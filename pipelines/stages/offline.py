@@ -21,9 +21,9 @@ from pipelines.algorithms.diffusion.flow import LogitNormalTimes, TimeSampler, U
 from pipelines.algorithms.preference.methods import AnyMethod
 from pipelines.algorithms.preference.scalarisation import Scalarisation
 from pipelines.exchange.formats import FormatName, renames
+from pipelines.models.adapter import Full, LoRA
 from pipelines.models.denoisers.family import family_named
 from pipelines.models.memory import ARCHITECTURES
-from pipelines.models.policy import Full, LoRA
 from pipelines.models.weights import Hub
 from pipelines.stages.arena import Arena
 from pipelines.stages.encode import Buckets, Encode, Encoders

@@ -18,7 +18,7 @@ from infra.dag import Inputs, RowStage, RunInputs, Worker
 from infra.identity import key_of, row_id
 from pipelines.algorithms.diffusion.flow import TimeSampler, UniformTimes
 from pipelines.algorithms.diffusion.path import per_sample_error
-from pipelines.models.policy import Full
+from pipelines.models.adapter import Full
 from pipelines.models.weights import Weights
 from pipelines.schemas import ReferenceError
 from pipelines.stages.examples import Examples

@@ -17,7 +17,7 @@ from pipelines.algorithms.diffusion.path import FlowPath
 from pipelines.algorithms.reward.accuracy import by_time
 from pipelines.algorithms.reward.bradley_terry import A_WINS, BradleyTerry
 from pipelines.schemas import RewardAccuracy
-from pipelines.stages.materials import Materials, Opened, Randomness
+from pipelines.stages.materials import Materials, Opened, OverExamples, Randomness
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +32,7 @@ MEASURED_AT_ONCE = 128  # pairs
 
 
 @dataclass
-class RewardObjective:
+class RewardObjective(OverExamples):
     """Bradley-Terry on noised latents: shared noise and time for both members, one forward pass for both."""
 
     policy_folder: Path
@@ -54,24 +54,6 @@ class RewardObjective:
         model = build_reward(self.policy_folder, task_tokens=self.task_tokens, device=device)
         self._ready = _Ready(model, self.materials.open(), device)
         return model.network
-
-    @property
-    def size(self) -> int:
-        """Number of pairs with a winner."""
-        return len(self._ready.opened.rows)
-
-    @property
-    def groups(self) -> Sequence[int] | None:
-        """The shape of each pair."""
-        return self._ready.opened.groups
-
-    def name_of(self, index: int) -> str:
-        """The pair's id."""
-        return self._ready.opened.rows[index]["id"]
-
-    def prefetch(self, draws: list[Draw]) -> None:
-        """Reads the rows."""
-        self._ready.opened.warm([draw.index for draw in draws])
 
     @property
     def needs_means(self) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from infra.dag import Stage
-from pipelines.models.policy import Adapter, LoRA, Start
+from pipelines.models.adapter import Adapter, LoRA, Start
 from pipelines.models.weights import Weights
 from pipelines.schemas import DimensionMargin, Picture, Preference
 

@@ -24,7 +24,7 @@ from infra.identity import canonical, dumps, key_of
 from pipelines.algorithms.diffusion.flow import TimeSampler, UniformTimes
 from pipelines.algorithms.preference.flow_dpo import FlowDPO
 from pipelines.algorithms.preference.methods import AnyMethod
-from pipelines.models.card import CARD, Ancestor, Use, model_card
+from pipelines.models.card import CARD, Ancestor, Use, model_card, summary
 from pipelines.models.denoisers.family import expect_family, family_named, read_index
 from pipelines.models.memory import ARCHITECTURES, rank_memory
 from pipelines.models.weights import Hub
@@ -37,6 +37,8 @@ from pipelines.stages.reference_errors import ReferenceErrors
 from pipelines.stages.sources import Trained, origin
 
 MINIATURE = "MiniaturePipeline"
+METRICS = tuple(name for name in TuneStep.__dataclass_fields__ if name not in ("step", "learning_rate"))
+"""Of a training's curve: what the card tells."""
 
 
 class Previews(Config):
@@ -288,17 +290,4 @@ class Tune(TableStage, Trained):
             f"{module}.{pipeline}", base, lora=self.adapter.kind == "lora", video=self.examples.encoded.pictures.clips
         )
         title = f"{base} tuned by {self.method.method}"
-        return model_card(title, use=use, lineage=lineage, settings=settings, scores=summary(curve))
-
-
-def summary(curve: list[dict[str, Any]]) -> list[dict[str, object]]:
-    """Means over the first and the last tenth of the steps, a row a metric."""
-    tenth = max(1, len(curve) // 10)
-    names = [name for name in TuneStep.__dataclass_fields__ if name not in ("step", "learning_rate")]
-    rows: list[dict[str, object]] = []
-    for name in names:
-        ends = [[row[name] for row in part if row.get(name) is not None] for part in (curve[:tenth], curve[-tenth:])]
-        if all(ends):
-            first, last = (sum(values) / len(values) for values in ends)
-            rows.append({"training metric": name, "first tenth": first, "last tenth": last, "steps": len(curve)})
-    return rows
+        return model_card(title, use=use, lineage=lineage, settings=settings, scores=summary(curve, metrics=METRICS))

@@ -15,7 +15,8 @@ from infra.config import ConfigError
 from infra.dag import topological
 from infra.plan import HIT, MISS, PARTIAL, Planner, Policy
 from infra.record import NewerRecord, read_record
-from infra.run import Runner, Selection, StageFailed
+from infra.run import Runner, StageFailed
+from infra.selection import Selection
 from infra.source import Sources, normalised
 from support.numbers import numbers
 

@@ -16,7 +16,8 @@ from PIL import Image as PillowImage
 from infra.artifacts import Store
 from infra.config import ConfigError
 from infra.dag import Context, Stage, TableStage
-from infra.run import Runner, Selection
+from infra.run import Runner
+from infra.selection import Selection
 from infra.tables import Image
 from infra.views import Database, select_runs
 

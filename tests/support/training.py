@@ -17,8 +17,8 @@ from pipelines.algorithms.diffusion.flow import UniformTimes
 from pipelines.algorithms.preference.diffusion_dpo import DiffusionDPO
 from pipelines.algorithms.preference.flow_dpo import FlowDPO
 from pipelines.algorithms.preference.methods import AnyMethod
+from pipelines.models.adapter import Full, LoRA, Start
 from pipelines.models.denoisers.family import family_named
-from pipelines.models.policy import Full, LoRA, Start
 from pipelines.schemas import Encoded, Example, ReferenceError
 from pipelines.stages.materials import Materials, Randomness
 from pipelines.stages.objective import PolicySpec, PreferenceObjective, PreviewSpec, ReferenceKind

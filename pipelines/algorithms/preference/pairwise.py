@@ -9,14 +9,13 @@ average `inside` over the batch first.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
-from infra.config import Config, ConfigError
+from infra.config import Config
 from infra.lazy import lazy
 
 if TYPE_CHECKING:
@@ -141,22 +140,3 @@ def figures(batch: PairBatch) -> dict[str, Float[torch.Tensor, " pairs"]]:
     if referred:
         found["error_drift"] = 0.5 * (winner.drift + loser.drift).detach()
     return found
-
-
-@dataclass(frozen=True)
-class Decided:
-    """The pairs that have a winner, in their order."""
-
-    index: Int[np.ndarray, " decided"]
-    """Position among all pairs."""
-    winner_is_a: Bool[np.ndarray, " decided"]
-
-
-def decided(choices: Sequence[str]) -> Decided:
-    """Drops ties from labels in {a, b, tie}: a pair without a winner teaches a DPO loss nothing but its noise."""
-    known = np.asarray(choices, dtype=object)
-    strange = set(choices) - {"a", "b", "tie"}
-    if strange:
-        raise ConfigError(f"label {sorted(strange)[0]!r} is none of a, b, tie; label the pairs before training on them")
-    index = np.flatnonzero(known != "tie")
-    return Decided(index=index, winner_is_a=(known[index] == "a").astype(bool))

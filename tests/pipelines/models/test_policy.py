@@ -10,9 +10,10 @@ from safetensors import safe_open
 from actors.engines.precision import Autocast
 from infra.config import ConfigError
 from pipelines.algorithms.diffusion.path import PathSample
+from pipelines.models.adapter import LORA_FILE, Full, LoRA, Start
 from pipelines.models.denoisers.family import family_named
 from pipelines.models.denoisers.loaded import stack
-from pipelines.models.policy import LORA_FILE, Full, LoRA, Policy, Start
+from pipelines.models.policy import Policy
 from support.tiny import FAMILIES, write_tiny
 
 SMALL = LoRA(rank=4, alpha=12)  # alpha is not the rank: a reload that forgets it shows

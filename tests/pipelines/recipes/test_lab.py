@@ -15,7 +15,8 @@ from infra.compute import StoreInputs
 from infra.config import ConfigError
 from infra.dag import topological
 from infra.plan import HIT, PARTIAL, Planner, Policy
-from infra.run import Runner, Selection
+from infra.run import Runner
+from infra.selection import Selection
 from infra.source import Sources
 from jobs.arguments import Parser, build
 from pipelines.models.miniature.grammar import split_of

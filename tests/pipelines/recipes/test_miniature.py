@@ -12,7 +12,8 @@ from benchmarks.quiet import Quiet
 from infra.artifacts import Store
 from infra.dag import topological
 from infra.plan import HIT, PARTIAL, Planner, Policy
-from infra.run import Runner, Selection
+from infra.run import Runner
+from infra.selection import Selection
 from infra.source import Sources
 from pipelines.recipes.miniature import miniature
 from pipelines.schemas import Picture, Preference, Vote

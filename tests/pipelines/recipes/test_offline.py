@@ -15,7 +15,8 @@ from infra.artifacts import Store
 from infra.config import ConfigError
 from infra.dag import topological
 from infra.plan import HIT, MISS, Planner, Policy
-from infra.run import Runner, Selection
+from infra.run import Runner
+from infra.selection import Selection
 from infra.source import Sources
 from jobs.arguments import call_recipe
 from pipelines.recipes.arenapo import arenapo

@@ -13,7 +13,8 @@ from infra.config import ConfigError
 from infra.dag import Unforeseeable
 from infra.files import Folder
 from infra.plan import HIT, Planner, Policy
-from infra.run import Runner, Selection
+from infra.run import Runner
+from infra.selection import Selection
 from infra.shards import RowError
 from infra.source import Sources
 from infra.tables import from_table

@@ -18,7 +18,7 @@ from pipelines.algorithms.preference.margin import ArenaMargin
 from pipelines.algorithms.preference.polynomial import AutoAlpha, FixedAlpha
 from pipelines.algorithms.preference.rwr import RWR
 from pipelines.algorithms.preference.sft import SFT
-from pipelines.models.policy import Full, LoRA, Start
+from pipelines.models.adapter import Full, LoRA, Start
 from pipelines.stages.materials import Latents, Materials
 from pipelines.stages.objective import PreviewSpec
 from support.tiny import FAMILIES

@@ -15,14 +15,15 @@ from infra.fit import here
 from pipelines.algorithms.preference.diffusion_dpo import DiffusionDPO
 from pipelines.algorithms.preference.dspo import DSPO
 from pipelines.algorithms.preference.flow_dpo import FlowDPO
+from pipelines.models.adapter import Full, LoRA
+from pipelines.models.card import summary
 from pipelines.models.denoisers.family import family_named
 from pipelines.models.miniature.pipeline import load_pipeline
-from pipelines.models.policy import Full, LoRA
 from pipelines.stages.encode import Encode, Encoders
 from pipelines.stages.examples import Examples
 from pipelines.stages.imported import ImportedLabels, ImportedPictures, PairFiles
 from pipelines.stages.reference_errors import ReferenceErrors
-from pipelines.stages.tune import Previews, Tune, summary
+from pipelines.stages.tune import Previews, Tune
 from support.tiny import write_tiny
 from support.training import TEXTS, training, write_world
 
@@ -154,9 +155,9 @@ def test_memory_is_reckoned_for_a_published_size(folders):
 
 def test_the_card_compares_the_ends_of_the_curve():
     curve = [{"loss": 1.0 - 0.1 * n, "implicit_accuracy": 0.5, "winner_error": 1.0, "loser_error": 1.0} for n in range(10)]
-    rows = {row["training metric"]: row for row in summary([one | {"gradient_norm": 1.0} for one in curve])}
+    rows = {row["training metric"]: row for row in summary(curve, metrics=["loss", "winner_error", "drift"])}
     assert rows["loss"]["first tenth"] == 1.0 and rows["loss"]["last tenth"] == pytest.approx(0.1)
-    assert "drift" not in rows
+    assert rows["winner_error"]["steps"] == 10 and set(rows) == {"loss", "winner_error"}
 
 
 def test_every_family_names_what_an_adapter_changes():

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from infra.config import ConfigError
-from pipelines.algorithms.preference.pairwise import decided, figures, inside
+from pipelines.algorithms.preference.pairwise import figures, inside
 from support.pair_batches import from_errors, from_noise
 
 
@@ -71,19 +70,3 @@ def test_figures_carry_no_gradient():
 def test_a_missing_reference_is_named():
     with pytest.raises(AssertionError, match=r"Method\.reference"):
         lead(from_errors([0.2], [0.9]))
-
-
-def test_ties_are_dropped_and_the_others_keep_their_place():
-    kept = decided(["a", "tie", "b", "tie", "a"])
-    assert kept.index.tolist() == [0, 2, 4]
-    assert kept.winner_is_a.tolist() == [True, False, True]
-
-
-def test_no_pairs_leave_no_pairs():
-    assert decided([]).index.tolist() == []
-    assert decided(["tie"]).winner_is_a.tolist() == []
-
-
-def test_an_unreadable_label_is_refused():
-    with pytest.raises(ConfigError, match="unparsable"):
-        decided(["a", "unparsable"])
