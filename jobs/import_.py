@@ -7,6 +7,7 @@ file and line; the rest is imported.
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from argparse import Namespace
@@ -94,11 +95,17 @@ class Outcome:
         total = self.imported + self.left_out
         yield f"{self.imported} of {total} pairs imported, {self.left_out} left out{rate}"
         found = [reason for reason in self.reasons() if "the errors of the pictures say why" not in reason]
+        found.sort(key=_by_place)
         yield from (f"  {reason}" for reason in found[:SHOWN])
         if len(found) > SHOWN:
             views = f"{self.labels.record.stage}_errors", f"{self.pictures.record.stage}_errors"
             query = " UNION ALL ".join(f"SELECT message FROM {view}" for view in views)
             yield f"  and {len(found) - SHOWN} more: salon sql --root {root} {shlex.quote(query)}"
+
+
+def _by_place(reason: str) -> list[str | int]:
+    """Files by name and their lines by number: 9 before 10."""
+    return [int(part) if odd % 2 else part for odd, part in enumerate(re.split(r"([0-9]+)", reason))]
 
 
 def run(labels: ImportedLabels, parsed: Namespace) -> Outcome:

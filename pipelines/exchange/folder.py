@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from infra.config import ConfigError
-from infra.files import manifest
+from infra.files import Manifest, manifest
 from infra.identity import group_of, key_of, row_id
 from pipelines.exchange.formats import format_named
 from pipelines.exchange.media import CLIPS
@@ -35,10 +35,9 @@ SCHEMA = pa.schema(
 SCORES = {"a": 1.0, "b": -1.0, "tie": 0.0}
 
 
-def listing_of(folder: Path) -> Listing:
+def listing_of(folder: Path) -> Manifest:
     """The hash of every file below the folder by its name; hidden files and prose (*.md) do not count."""
-    names = manifest(folder)
-    return {name: digest for name, digest in names if not any(part.startswith(".") for part in PurePosixPath(name).parts)}
+    return manifest(folder).only(lambda name: "/." not in f"/{name}")
 
 
 def clips_in(folder: Path, format: Format) -> bool:
@@ -48,7 +47,7 @@ def clips_in(folder: Path, format: Format) -> bool:
     listing = listing_of(folder)
     if any(name.lower().endswith(CLIPS) for name in listing):
         return True
-    return any(_has_column(folder / name, "video_a") for name, _ in format.sources(listing) if name.endswith(".parquet"))
+    return any(_has_column(folder / name, "video_a") for name in format.sources(listing) if name.endswith(".parquet"))
 
 
 def _has_column(path: Path, name: str) -> bool:
@@ -72,13 +71,13 @@ def read_pairs(folder: Path, *, format: str, renamed: Mapping[str, str]) -> Iter
             f"{folder} holds nothing of format {format} among its {len(listing)} files; {_near(kind, listing)}"
         )
     columns = _Columns(listing, settings=key_of([VERSION, format, dict(renamed)]))
-    first: dict[str, str] = {}
-    for name, digest in sources:
+    first: dict[bytes, str] = {}
+    for name, digest in sources.items():
         columns.file, columns.digest = name, digest
-        if digest in first:
-            columns.add(Fault("", 0, f"the same content as {first[digest]}"), salt=name)
+        before = first.setdefault(bytes.fromhex(digest), name)
+        if before != name:
+            columns.add(Fault("", 0, f"the same content as {before}"), salt=name)
             continue
-        first[digest] = name
         for row in kind.rows(folder / name, renamed=renamed):
             columns.add(row)
             if len(columns) >= BATCH:

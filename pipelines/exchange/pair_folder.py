@@ -11,15 +11,16 @@ EXT is any ending. Subfolders may lie at any depth. Written is the second form.
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
+from infra.files import Manifest
 from pipelines.exchange.media import ending
 from pipelines.exchange.pairs import CHOICES, UNKNOWN, BadRow, Fault, Format, Listing, Media, Pair, Row
 
-PROMPT, CHOICE, GENERATORS = "prompt.txt", "choice.txt", "generators.txt"
+TEXTS = PROMPT, CHOICE, GENERATORS = "prompt.txt", "choice.txt", "generators.txt"
 SIDES = (("winner", "loser"), ("a", "b"))
 STEMS = {stem for sides in SIDES for stem in sides}
 
@@ -30,14 +31,22 @@ class PairFolder(Format):
     name: ClassVar = "pair_folder"
     silent: ClassVar = "agreement, scores and margins by dimension"
 
-    def sources(self, listing: Listing) -> list[tuple[str, str]]:
+    def sources(self, listing: Listing) -> Listing:
         """Every subfolder with a prompt or a side in it; its hash is that of its files."""
-        inside: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        found: list[tuple[str, bytes]] = []
+        open: list[tuple[str, Any]] = []  # those that a later name may still lie in, each inside the one before
         for name, digest in listing.items():
-            path = PurePosixPath(name)
-            if len(path.parts) > 1 and (path.name in (PROMPT, CHOICE, GENERATORS) or path.stem in STEMS):
-                inside[str(path.parent)].append((path.name, digest))
-        return sorted((name, hashlib.sha256(repr(sorted(files)).encode()).hexdigest()) for name, files in inside.items())
+            while open and not name.startswith(f"{open[-1][0]}/"):
+                found.append(_closed(*open.pop()))
+            folder, _, file = name.rpartition("/")
+            if not folder or not (file in TEXTS or _stem(file) in STEMS):
+                continue
+            if not open or open[-1][0] != folder:
+                open.append((folder, hashlib.sha256()))
+            open[-1][1].update(repr((file, digest)).encode())
+        found += [_closed(*one) for one in open]
+        found.sort()
+        return Manifest([folder for folder, _ in found], b"".join(digest for _, digest in found))
 
     def rows(self, path: Path, *, renamed: Mapping[str, str]) -> Iterator[Row | Fault]:
         """One pair."""
@@ -60,33 +69,49 @@ class PairFolder(Format):
                 (place / f"{side}{ending(data)}").write_bytes(data)
 
 
+def _closed(folder: str, content: Any) -> tuple[str, bytes]:
+    return folder, content.digest()
+
+
 def _read(folder: Path) -> Row:
-    names = {path.stem: path.name for path in sorted(folder.iterdir()) if path.stem in STEMS}
+    files, names = os.listdir(folder), {}  # noqa: PTH208, a Path for each takes as long as reading it
+    for name in sorted(files):
+        stem = _stem(name)
+        if stem in STEMS and names.setdefault(stem, name) != name:
+            raise BadRow(f"it holds {names[stem]} and {name}; which of them is meant?")
     whole = [sides for sides in SIDES if all(side in names for side in sides)]
-    if not (folder / PROMPT).is_file():
+    if PROMPT not in files:
         raise BadRow(f"no {PROMPT} in it")
     if len(whole) != 1:
         raise BadRow(f"it must hold winner and loser, or a and b; it holds {', '.join(sorted(names)) or 'neither'}")
     first, second = whole[0]
     choice = "a"
     if first == "a":
-        if not (folder / CHOICE).is_file():
+        if CHOICE not in files:
             raise BadRow(f"no {CHOICE} in it, which says which of a and b is better")
-        choice = (folder / CHOICE).read_text(encoding="utf-8").strip()
+        choice = _text(folder / CHOICE).strip()
         if choice not in CHOICES:
             raise BadRow(f"{CHOICE} says {choice!r}, which is none of a, b, tie")
     makers = [UNKNOWN, UNKNOWN]
-    if (folder / GENERATORS).is_file():
-        makers = (folder / GENERATORS).read_text(encoding="utf-8").splitlines()
+    if GENERATORS in files:
+        makers = _text(folder / GENERATORS).splitlines()
         if len(makers) != 2:
             raise BadRow(f"{GENERATORS} has {len(makers)} lines and must have two")
     return Row(
         place="",
         number=0,
-        prompt=(folder / PROMPT).read_text(encoding="utf-8"),
+        prompt=_text(folder / PROMPT),
         a=Media(path=names[first]),
         b=Media(path=names[second]),
         choice=choice,
         generator_a=makers[0].strip() or UNKNOWN,
         generator_b=makers[1].strip() or UNKNOWN,
     )
+
+
+def _stem(name: str) -> str:
+    return name.rpartition(".")[0] or name
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")

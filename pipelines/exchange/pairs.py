@@ -98,8 +98,8 @@ class Format(ABC):
         return column in self.columns
 
     @abstractmethod
-    def sources(self, listing: Listing) -> list[tuple[str, str]]:
-        """(relative name, hash of the content) of everything in the folder that holds rows, by name."""
+    def sources(self, listing: Listing) -> Listing:
+        """What in the folder holds rows: the hash of its content by its relative name, in the order of the names."""
 
     @abstractmethod
     def rows(self, path: Path, *, renamed: Mapping[str, str]) -> Iterator[Row | Fault]:

@@ -45,9 +45,9 @@ class Records(Format):
     def pairs(self, record: Record) -> Iterable[Row]:
         """The pairs of a record; raises BadRow."""
 
-    def sources(self, listing: Listing) -> list[tuple[str, str]]:
+    def sources(self, listing: Listing) -> Listing:
         """Every file of the right ending."""
-        return sorted((name, digest) for name, digest in listing.items() if name.endswith(self.endings))
+        return {name: listing[name] for name in sorted(listing) if name.endswith(self.endings)}
 
     def rows(self, path: Path, *, renamed: Mapping[str, str]) -> Iterator[Row | Fault]:
         """See `Format`; a record of several pairs gives each a number of its own."""

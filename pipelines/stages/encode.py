@@ -7,7 +7,6 @@ a list of lengths allows.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
 from collections.abc import Callable, Mapping
@@ -43,8 +42,8 @@ class Encoders(Config):
             return {"family": self.family} | self.weights.identity()
         refuse_unsafe(self.weights.local)
         other = (family_named(self.family).part, "scheduler")
-        kept = [entry for entry in manifest(self.weights.local) if "/" in entry[0] and entry[0].split("/")[0] not in other]
-        return {"family": self.family, "encoders": hashlib.sha256(repr(kept).encode()).hexdigest()[:24]}
+        kept = manifest(self.weights.local).only(lambda name: "/" in name and name.split("/")[0] not in other)
+        return {"family": self.family, "encoders": kept.digest}
 
 
 def vae_of(encoders: Encoders) -> dict[str, str]:

@@ -7,7 +7,6 @@ its pair's label. Every message begins with the file and the line (from 1) or th
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -46,7 +45,7 @@ class PairFiles(Config):
         """Content of every file, and how it is read; raises ConfigError for a folder that is not there."""
         files = None
         if self.folder is not None:
-            files = hashlib.sha256(repr(sorted(listing_of(self.local).items())).encode()).hexdigest()[:24]
+            files = listing_of(self.local).digest
         return {"pairs": files, "format": self.format, "renamed": self.renamed}
 
     @property

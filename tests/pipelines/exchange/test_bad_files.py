@@ -178,6 +178,7 @@ def test_pages_that_are_damaged_spoil_their_row_group_only(tmp_path):
         ({"prompt.txt": "p", "b.png": "x"}, "no choice.txt"),
         ({"prompt.txt": "p", "b.png": "x", "choice.txt": "c"}, "none of a, b, tie"),
         ({"prompt.txt": "p", "b.png": "x", "choice.txt": "a", "generators.txt": "one"}, "1 lines"),
+        ({"prompt.txt": "p", "b.png": "x", "a.jpg": "y", "choice.txt": "a"}, "it holds a.jpg and a.png; which"),
     ],
 )
 def test_a_pairs_folder_that_lacks_something_is_an_error(files, reason, tmp_path):
