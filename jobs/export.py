@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from infra.artifacts import Artifact, RowReader, Store
 from infra.config import ConfigError
 from infra.record import read_record
 from jobs.arguments import DEFAULT_ROOT, Parser
-from pipelines.exchange.formats import FORMATS, format_named
+from pipelines.exchange.formats import FORMATS, format_named, written_names
 from pipelines.exchange.pairs import Pair
 from pipelines.schemas import Clip, DimensionMargin, Picture, Preference
 
@@ -135,7 +135,7 @@ def pictured(store: Store, labels: Artifact) -> Judged:
     raise ConfigError(f"{labels.directory} has no pictures among its ancestors")
 
 
-def written(format: str, out: Path, found: Judged) -> None:
+def written(format: str, out: Path, found: Judged, *, renamed: Mapping[str, str]) -> None:
     """The files, under their final name or not at all; raises ConfigError where the format cannot hold them."""
     kind = format_named(format)
     if found.medium not in kind.holds:
@@ -146,7 +146,7 @@ def written(format: str, out: Path, found: Judged) -> None:
     temporary.mkdir(parents=True)
     try:
         pairs = found.pairs(ties=kind.ties)
-        kind.write(pairs, temporary, medium=found.medium, dimensions=found.dimensions)
+        kind.write(pairs, temporary, medium=found.medium, dimensions=found.dimensions, renamed=renamed)
         if not found.written:
             raise ConfigError(f"there is no pair to write; {found.ties} ties, which {kind.name} cannot say")
         if out.is_dir():
@@ -161,13 +161,16 @@ def main(argv: list[str]) -> int:
     parser = Parser(prog="salon export", description=__doc__)
     parser.add_argument("format", help=f"one of {', '.join(FORMATS)}")
     parser.add_argument("out", type=Path, help="a new folder")
+    names = "columns of the files by the format's names for them"
+    parser.add_argument("--map", metavar="OLD=NEW", action="extend", nargs="+", default=[], help=names)
     parser.add_argument("--run", metavar="NAME", help="the run to read (default: the newest with labels)")
     parser.add_argument("--labels", metavar="NODE", help="which labels, where a run has several")
     parser.add_argument("--root", type=Path, default=Path(DEFAULT_ROOT), help="folder of artifacts (default %(default)s)")
     parsed = parser.parse_args(argv)
     kind = format_named(parsed.format)
+    renamed = written_names(parsed.map, format=kind.name, flag="--map")
     found = judged(Store(parsed.root), parsed.run, parsed.labels)
-    written(kind.name, parsed.out, found)
+    written(kind.name, parsed.out, found, renamed=renamed)
     print(f"{found.written} pairs written to {parsed.out}; {kind.name} cannot say: {kind.silent}")
     if found.ties:
         print(f"{found.ties} ties left out, since {kind.name} has none")

@@ -14,13 +14,31 @@ def escaped(text: str) -> str:
     return "".join(f"\\{letter}" if letter in "\\`*_{}[]()#+!|~" else letter for letter in plain)
 
 
-def card(counted: Mapping[str, int], *, generators: Sequence[str], dimensions: Sequence[str], medium: str) -> str:
-    """README.md. `counted`: pairs by choice."""
+def card(
+    counted: Mapping[str, int],
+    *,
+    generators: Sequence[str],
+    dimensions: Sequence[str],
+    medium: str,
+    renamed: Mapping[str, str],
+) -> str:
+    """README.md. `counted`: pairs by choice; `renamed`: what the files call a column."""
     task, modality = TAGS[medium]
     total = sum(counted.values())
     makers = ", ".join(escaped(name) for name in generators[:SHOWN])
     makers += f" and {len(generators) - SHOWN} more" if len(generators) > SHOWN else ""
-    margins = [f"| margin\\_{escaped(name)} | how much better a is in {escaped(name)} |" for name in dimensions]
+    columns = {
+        ("id",): "of the pair",
+        ("prompt",): "what was asked for",
+        (f"{medium}_a", f"{medium}_b"): f"the two {modality}s, the files as they were made",
+        ("choice",): "a, b or tie",
+        ("agreement",): "share of the voters that said so, in [0, 1]",
+        ("score",): "log-odds of a over b",
+        ("generator_a", "generator_b"): "who made them",
+    } | {(f"margin_{name}",): f"how much better a is in {escaped(name)}" for name in dimensions}
+    meanings = [
+        f"| {', '.join(escaped(renamed.get(name, name)) for name in names)} | {what} |" for names, what in columns.items()
+    ]
     lines = [
         "---",
         f"task_categories:\n- {task}",
@@ -32,13 +50,6 @@ def card(counted: Mapping[str, int], *, generators: Sequence[str], dimensions: S
         f"Choices: a {counted['a']}, b {counted['b']}, tie {counted['tie']}. Generators: {makers or 'unknown'}.",
         "| column | meaning |",
         "|---|---|",
-        "| id | of the pair |",
-        "| prompt | what was asked for |",
-        f"| {medium}\\_a, {medium}\\_b | the two {modality}s, the files as they were made |",
-        "| choice | a, b or tie |",
-        "| agreement | share of the voters that said so, in [0, 1] |",
-        "| score | log-odds of a over b |",
-        "| generator\\_a, generator\\_b | who made them |",
-        *margins,
+        *meanings,
     ]
     return "\n".join(lines) + "\n"

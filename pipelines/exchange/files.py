@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,14 +16,31 @@ from pipelines.exchange.media import ending
 
 GROUP_BYTES = 16 << 20
 FILE_BYTES = 512 << 20
+HUGGING_FACE = b"huggingface"
+
+
+def called(row: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
+    """A row's values by the names that the files use."""
+    return {renamed.get(name, name): value for name, value in row.items()}
+
+
+def renamed_schema(schema: pa.Schema, renamed: Mapping[str, str]) -> pa.Schema:
+    """The columns under their names in the files, and what tells Hugging Face which of them are pictures."""
+    found = pa.schema([field.with_name(renamed.get(field.name, field.name)) for field in schema])
+    metadata = dict(schema.metadata or {})
+    if HUGGING_FACE in metadata:
+        told = json.loads(metadata[HUGGING_FACE])
+        told["info"]["features"] = called(told["info"]["features"], renamed)
+        metadata[HUGGING_FACE] = json.dumps(told, sort_keys=True).encode()
+    return found.with_metadata(metadata)
 
 
 class ParquetFiles:
     """`train-00000.parquet`, …: rows are written when 16 MiB are there, a file ends after 512 MiB."""
 
-    def __init__(self, folder: Path, schema: pa.Schema) -> None:
+    def __init__(self, folder: Path, schema: pa.Schema, *, renamed: Mapping[str, str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.schema = folder, schema
+        self.folder, self.schema, self.renamed = folder, renamed_schema(schema, renamed), renamed
         self.rows: list[dict[str, Any]] = []
         self.waiting = self.written = self.number = 0
         self.writer: pq.ParquetWriter | None = None
@@ -37,8 +55,8 @@ class ParquetFiles:
             self.writer.close()
 
     def add(self, row: dict[str, Any]) -> None:
-        """One row, its values by column."""
-        self.rows.append(row)
+        """One row, its values by the format's names of the columns."""
+        self.rows.append(called(row, self.renamed))
         self.waiting += sum(_bytes(value) for value in row.values())
         if self.waiting >= GROUP_BYTES or len(self.rows) >= 1000:
             self._flush()
@@ -66,8 +84,8 @@ def _bytes(value: Any) -> int:
 class JsonList:
     """A JSON list, an item a line."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, renamed: Mapping[str, str]) -> None:
+        self.path, self.renamed = path, renamed
         self.before = "[\n"
 
     def __enter__(self) -> Self:
@@ -78,9 +96,9 @@ class JsonList:
         self.file.write("[]\n" if self.before == "[\n" else "\n]\n")
         self.file.close()
 
-    def add(self, item: Any) -> None:
-        """One item."""
-        self.file.write(self.before + json.dumps(item, ensure_ascii=False))
+    def add(self, item: Mapping[str, Any]) -> None:
+        """One item, its values by the format's names."""
+        self.file.write(self.before + json.dumps(called(item, self.renamed), ensure_ascii=False))
         self.before = ",\n"
 
 

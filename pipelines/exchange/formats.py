@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Literal
 
@@ -30,19 +31,48 @@ def format_named(name: str) -> Format:
     return FORMATS[name]
 
 
-def renames(words: tuple[str, ...] | list[str], *, format: str, flag: str) -> dict[str, str]:
-    """`old=new` as {old: new}; raises ConfigError for a name the format does not know, or one given twice."""
+def renames(words: Sequence[str], *, format: str, flag: str) -> dict[str, str]:
+    """`old=new` as {old: new} for reading: the files' column, and what the format calls it.
+
+    Raises ConfigError for a name the format does not know, or one given twice.
+    """
     known = format_named(format)
+    found = _parted(words, flag=flag, meant=f"the file's column and what {format} calls it")
+    for old, new in found.items():
+        if not known.knows(new):
+            raise _unknown(known, new, word=f"{flag} {old}={new}", known=known.columns)
+    return found
+
+
+def written_names(words: Sequence[str], *, format: str, flag: str) -> dict[str, str]:
+    """`old=new` as {old: new} for writing: what the format calls a column, and what the files shall.
+
+    Raises ConfigError for a column the format does not write, for a name given twice and for one that another column has.
+    """
+    known = format_named(format)
+    written = tuple(name for name in known.columns if known.writes(name))
+    found = _parted(words, flag=flag, meant=f"what {format} calls a column and what the file shall")
+    for old, new in found.items():
+        if not known.writes(old):
+            raise _unknown(known, old, word=f"{flag} {old}={new}", known=written)
+        if known.writes(new) and new not in found and new != old:
+            raise ConfigError(f"{flag} {old}={new}: {format} writes a column {new!r} already; choose another name")
+    return found
+
+
+def _parted(words: Sequence[str], *, flag: str, meant: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for word in words:
         old, equals, new = word.partition("=")
         if not (old and equals and new):
-            raise ConfigError(f"{flag} {word}: give it as OLD=NEW, the file's column and what {format} calls it")
-        if not known.knows(new):
-            near = get_close_matches(new, known.columns, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"it knows {', '.join(known.columns) or 'no columns'}"
-            raise ConfigError(f"{flag} {word}: format {format} knows no column {new!r}; {hint}")
+            raise ConfigError(f"{flag} {word}: give it as OLD=NEW, {meant}")
         if old in found or new in found.values():
             raise ConfigError(f"{flag} {word}: {old if old in found else new!r} is named twice; give each once")
         found[old] = new
     return found
+
+
+def _unknown(format: Format, name: str, *, word: str, known: Sequence[str]) -> ConfigError:
+    near = get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known) or 'none'}"
+    return ConfigError(f"{word}: format {format.name} knows no column {name!r}; {hint}")

@@ -8,16 +8,17 @@ either), model1, model2. Paths stand relative to the JSON file, to the folder, o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pipelines.exchange.files import JsonList, MediaFiles
-from pipelines.exchange.pairs import UNKNOWN, BadRow, Media, Pair, Row, decided
+from pipelines.exchange.pairs import AS_IT_IS, UNKNOWN, BadRow, Media, Pair, Row, decided
 from pipelines.exchange.records import Record, Records, media_of, number_of, text_of
 
-V2, V3 = ("image_path",), ("path1", "path2")
+V3 = ("path1", "path2")
+WRITTEN = ("prompt", "choice_dist", "confidence", *V3, "model1", "model2")
 
 
 class HPD(Records):
@@ -100,11 +101,23 @@ class HPD(Records):
             raise BadRow(f"human_preference {given!r} is none of 1 and 0, 0 and 1, 0.5 and 0.5")
         return list(given) if preferred is not None else [-value for value in given]
 
-    def write(self, pairs: Iterable[Pair], folder: Path, *, medium: str, dimensions: Sequence[str]) -> None:
+    def writes(self, column: str) -> bool:
+        """The columns of v3."""
+        return column in WRITTEN
+
+    def write(
+        self,
+        pairs: Iterable[Pair],
+        folder: Path,
+        *,
+        medium: str,
+        dimensions: Sequence[str],
+        renamed: Mapping[str, str] = AS_IT_IS,
+    ) -> None:
         """See `Format`: v3, the winner as path1."""
         del medium, dimensions
         pictures = MediaFiles(folder, "images")
-        with JsonList(folder / "train.json") as out:
+        with JsonList(folder / "train.json", renamed=renamed) as out:
             for pair in pairs:
                 sides = [(pair.a, pair.generator_a), (pair.b, pair.generator_b)]
                 (winner, best), (loser, other) = sides if pair.choice == "a" else sides[::-1]

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar
 
 CHOICES = ("a", "b", "tie")
@@ -76,6 +77,9 @@ class Pair:
     margins: Mapping[str, float] = field(default_factory=dict)
 
 
+AS_IT_IS: Mapping[str, str] = MappingProxyType({})
+"""No column has another name."""
+
 Listing = Mapping[str, str]
 """SHA-256 of every file of a folder by its relative name."""
 
@@ -105,9 +109,23 @@ class Format(ABC):
     def rows(self, path: Path, *, renamed: Mapping[str, str]) -> Iterator[Row | Fault]:
         """The pairs of one source, in order, read as a stream; never raises for what stands in the file."""
 
+    def writes(self, column: str) -> bool:
+        """Whether there is a column of this name in what it writes."""
+        return self.knows(column)
+
     @abstractmethod
-    def write(self, pairs: Iterable[Pair], folder: Path, *, medium: str, dimensions: Sequence[str]) -> None:
-        """Writes pairs into an empty folder, as a stream. `dimensions`: every name that margins may have."""
+    def write(
+        self,
+        pairs: Iterable[Pair],
+        folder: Path,
+        *,
+        medium: str,
+        dimensions: Sequence[str],
+        renamed: Mapping[str, str] = AS_IT_IS,
+    ) -> None:
+        """Writes pairs into an empty folder, as a stream. `dimensions`: every name that margins may have; `renamed`: what
+        the files call a column, by the format's name for it.
+        """
 
 
 def column_of(renamed: Mapping[str, str], available: Iterable[str]) -> dict[str, str]:

@@ -45,6 +45,15 @@ def test_clips_and_margins_come_out(name, salon, imported, tmp_path):
     assert {p.a: p.margins for p in found} == {p.a: p.margins for p in pairs}
 
 
+def test_columns_under_other_names_are_imported_from_them(salon, imported, tmp_path):
+    words = ["--map", "caption=text", "jpg_0=first", "--run", "pictures", "--root", imported]
+    assert salon("export", "pickapic", tmp_path / "out", *words)[0] == 0
+    status, out, _ = salon(
+        "import", "pickapic", tmp_path / "out", "--map", "text=caption", "first=jpg_0", "--root", tmp_path / "store"
+    )
+    assert status == 0 and "9 of 9 pairs imported" in out
+
+
 def test_the_newest_run_with_labels_is_the_default(salon, imported, tmp_path):
     assert salon("export", "videoalign", tmp_path / "out", "--root", imported)[0] == 0
 
@@ -58,6 +67,7 @@ def test_the_newest_run_with_labels_is_the_default(salon, imported, tmp_path):
         (["pickapic", "out", "--run", "clips"], "this run has videos"),
         (["videoalign", "out", "--run", "pictures"], "this run has images"),
         (["pickapic", "full", "--run", "pictures"], "is there already"),
+        (["pickapic", "out", "--run", "pictures", "--map", "captoin=text"], "did you mean caption?"),
     ],
 )
 def test_bad_input_is_status_2_and_writes_nothing(words, reason, salon, imported, tmp_path, monkeypatch):

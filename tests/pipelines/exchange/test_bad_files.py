@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from infra.config import ConfigError
-from pipelines.exchange.formats import FORMATS, renames
+from pipelines.exchange.formats import FORMATS, renames, written_names
 from support.pairs import essence, picture, read, some_pairs
 
 
@@ -205,6 +205,27 @@ def test_a_folder_with_nothing_of_the_format_is_refused_with_what_it_holds(tmp_p
 def test_a_new_name_the_format_does_not_know_is_refused(word, reason):
     with pytest.raises(ConfigError, match=reason):
         renames([word], format="pickapic", flag="--map")
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "reason"),
+    [
+        ("pickapic", ["caption"], "OLD=NEW"),
+        ("pickapic", ["captoin=text"], "did you mean caption"),
+        ("pickapic", ["caption=text", "caption=words"], "named twice"),
+        ("pickapic", ["caption=jpg_0"], "writes a column 'jpg_0' already"),
+        ("hpd", ["image_path=paths"], "knows no column 'image_path'"),
+        ("pair_folder", ["prompt=text"], "it has none"),
+    ],
+)
+def test_a_name_to_write_under_that_cannot_be_is_refused(name, words, reason):
+    with pytest.raises(ConfigError, match=reason):
+        written_names(words, format=name, flag="--map")
+
+
+def test_two_columns_may_change_names():
+    names = written_names(["chosen=rejected", "rejected=chosen"], format="chosen_rejected", flag="--map")
+    assert names == {"chosen": "rejected", "rejected": "chosen"}
 
 
 def test_adding_a_file_leaves_the_ids_of_the_others(tmp_path):

@@ -14,9 +14,9 @@ from support.pairs import clip, essence, picture, read, some_pairs, winner_first
 HOLDING = [(name, medium) for name, kind in FORMATS.items() for medium in kind.holds]
 
 
-def write(name, folder, pairs, *, medium="image"):
+def write(name, folder, pairs, *, medium="image", **options):
     folder.mkdir()
-    FORMATS[name].write(iter(pairs), folder, medium=medium, dimensions=["TA", "VQ"])
+    FORMATS[name].write(iter(pairs), folder, medium=medium, dimensions=["TA", "VQ"], **options)
     return folder
 
 
@@ -164,3 +164,33 @@ def test_a_column_may_have_another_name(tmp_path):
     found, wrong = read(folder, format="pickapic", renamed=renamed)
     assert not wrong
     assert essence(found) == essence(some_pairs())
+
+
+@pytest.mark.parametrize(("name", "medium"), [(name, medium) for name, medium in HOLDING if FORMATS[name].columns])
+def test_every_column_may_be_written_under_another_name_and_read_from_it(name, medium, tmp_path):
+    kind = FORMATS[name]
+    pairs = [pair for pair in some_pairs(clips=medium == "video") if kind.ties or pair.choice != "tie"]
+    names = {column: f"my {column}" for column in kind.columns if kind.writes(column)}
+    names |= {f"{MARGIN}VQ": "quality"} if name == "salon" else {}
+    folder = write(name, tmp_path / "out", pairs, medium=medium, renamed=names)
+    own = write(name, tmp_path / "own", pairs, medium=medium)
+    found, wrong = read(folder, format=name, renamed={theirs: ours for ours, theirs in names.items()})
+    said, _ = read(own, format=name)
+    assert not wrong and essence(found) == essence(said)
+    assert [(p.agreement, p.score, p.margins) for p in found] == [(p.agreement, p.score, p.margins) for p in said]
+    assert read(folder, format=name)[0] == []
+
+
+def test_hugging_face_finds_pictures_under_another_name_and_the_card_names_the_columns(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    from datasets import load_dataset
+
+    names = {"image_a": "left", "prompt": "asked_for", f"{MARGIN}VQ": "quality"}
+    folder = write("salon", tmp_path / "out", some_pairs(), renamed=names)
+    data = load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
+    assert data[0]["left"].size == (8, 6) and data[0]["image_b"].size == (8, 6)
+    assert {"asked_for", "quality", f"{MARGIN}TA"} <= set(data.column_names)
+    card = (folder / "README.md").read_text()
+    assert (
+        "| left, image\\_b |" in card and "| asked\\_for |" in card and "| quality | how much better a is in VQ |" in card
+    )
