@@ -161,7 +161,7 @@ def main(argv: list[str]) -> int:
     parser = Parser(prog="salon export", description=__doc__)
     parser.add_argument("format", help=f"one of {', '.join(FORMATS)}")
     parser.add_argument("out", type=Path, help="a new folder")
-    names = "columns of the files by the format's names for them"
+    names = "a column of the format, and what the files shall call it"
     parser.add_argument("--map", metavar="OLD=NEW", action="extend", nargs="+", default=[], help=names)
     parser.add_argument("--run", metavar="NAME", help="the run to read (default: the newest with labels)")
     parser.add_argument("--labels", metavar="NODE", help="which labels, where a run has several")

@@ -38,7 +38,7 @@ def arguments(argv: list[str]) -> Namespace:
     parser = Parser(prog="salon import", description=__doc__)
     parser.add_argument("format", help=f"one of {', '.join(FORMATS)}")
     parser.add_argument("folder", type=Path, help="where the files are")
-    names = "columns of the files by the format's names for them"
+    names = "a column of the files, and what the format calls it"
     parser.add_argument("--map", metavar="OLD=NEW", action="extend", nargs="+", default=[], help=names)
     parser.add_argument("--clips", action="store_true", help="the files are clips, though their names do not say so")
     parser.add_argument("--root", type=Path, default=Path(DEFAULT_ROOT), help="folder of artifacts (default %(default)s)")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MEASURES = ("strict", "partial", "quality")
+"""The exact checker's: what a picture is judged by, the one that claims are about first."""
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -20,7 +23,8 @@ class Trial:
     diverged: str  # why training ended early; empty where it did not
     implicit_accuracy: float | None  # mean of the last tenth of the last phase's steps
     strict: list[float]  # 1 or 0 a caption, in the captions' order; zeros where training diverged
-    quality: list[float]  # in [0, 1]
+    partial: list[float]  # credit for the parts of what was asked, in [0, 1]
+    quality: list[float]  # clean drawing, whatever was asked, in [0, 1]
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class ClaimVerdict:
     better: str  # the contender that is claimed to be better
     worse: str  # what it is compared with
     noise: float
-    measure: str  # strict | quality
+    measure: str  # strict | partial | quality
     better_mean: float  # over captions and seeds
     worse_mean: float
     difference: float
@@ -55,6 +59,7 @@ class ContenderScore:
     candidates: int  # that were tried: the tuning budget
     steps: int
     strict: float  # mean over captions and seeds
+    partial: float
     quality: float
     seeds: int
     diverged: int
@@ -67,6 +72,7 @@ class KnownStrength:
 
     generator: str
     strict: float
+    partial: float
     quality: float
     pictures: int
     mu: float  # what the arena made of the jury's labels

@@ -17,10 +17,15 @@ from markupsafe import Markup
 from pipelines.reporting import text
 from pipelines.reporting.figures import Estimate, forest
 from pipelines.reporting.svg import element
-from pipelines.schemas_lab import ClaimVerdict, ContenderScore, KnownStrength
+from pipelines.schemas_lab import MEASURES, ClaimVerdict, ContenderScore, KnownStrength
 
 HTML, MARKDOWN = "lab.html", "lab.md"
-MAIN = "strict"
+MAIN = MEASURES[0]
+MEANING = {
+    "strict": "Strict score: share of pictures that show exactly what was asked",
+    "partial": "Partial credit: how much of what was asked is there, in [0, 1]",
+    "quality": "Quality: clean drawing, whatever was asked, in [0, 1]",
+}
 SVG = "http://www.w3.org/2000/svg"
 COLOUR = {"holds": "good", "does not hold": "bad", "undecided": "open"}
 
@@ -61,13 +66,16 @@ def write(data: LabReport, folder: Path) -> None:
 
 
 def headline(data: LabReport) -> str:
-    """How many comparisons hold, do not, and are open, by the strict score."""
-    main = [row for row in data.verdicts if row.measure == MAIN]
-    counts = [sum(row.verdict == word for row in main) for word in COLOUR]
-    return (
-        f"Of {text.plural(len(main), 'comparison')}, {counts[0]} hold, {counts[1]} do not hold and {counts[2]} are "
-        "undecided, by the strict score with 95 % intervals."
-    )
+    """How many comparisons hold, do not, and are open, by either measure."""
+    counts = {
+        measure: [sum(row.measure == measure and row.verdict == word for row in data.verdicts) for word in COLOUR]
+        for measure in MEASURES
+    }
+    words = [
+        f"by {name}, {holds} hold, {fails} do not hold and {left} are undecided"
+        for name, (holds, fails, left) in counts.items()
+    ]
+    return f"Of {text.plural(sum(counts[MAIN]), 'comparison')}, with 95 % intervals: {'; '.join(words)}."
 
 
 def method(data: LabReport) -> list[str]:
@@ -161,7 +169,7 @@ def page(data: LabReport) -> str:
         method=method(data),
         undecided=undecided(data),
         colour=COLOUR,
-        main=[row for row in data.verdicts if row.measure == MAIN],
+        tables={MEANING[name]: [row for row in data.verdicts if row.measure == name] for name in MEASURES},
         drawn={name: _figure(data, name, statement) for name, statement in data.claims},
         of={name: [row for row in data.verdicts if row.claim == name] for name, _ in data.claims},
     )
@@ -172,10 +180,11 @@ def markdown(data: LabReport) -> str:
     """The same tables as Markdown, with links to the figures."""
     lines = ["# The laboratory of claims", "", headline(data), "", "## Claims", ""]
     lines += _rows(
-        ["claim", "noise", "better", "worse", "difference", "95 % interval", "verdict", "seeds"],
+        ["claim", "measure", "noise", "better", "worse", "difference", "95 % interval", "verdict", "seeds"],
         [
             [
                 row.statement,
+                row.measure,
                 _percentage(row.noise),
                 f"{row.better} {row.better_mean:.3f}",
                 f"{row.worse} {row.worse_mean:.3f}",
@@ -185,20 +194,17 @@ def markdown(data: LabReport) -> str:
                 str(row.seeds),
             ]
             for row in data.verdicts
-            if row.measure == MAIN
         ],
     )
-    lines += ["", "Differences are of the strict score; those of the drawing's quality are in `lab.html`.", ""]
-    lines += ["## How it was measured", "", *[f"* {_plain(one)}" for one in method(data)], ""]
+    lines += ["", "## How it was measured", "", *[f"* {_plain(one)}" for one in method(data)], ""]
     lines += ["## Contenders", ""]
     lines += _rows(
-        ["contender", "noise", "strict", "quality", "tried", "chosen", "steps", "pairs", "diverged"],
+        ["contender", "noise", *MEASURES, "tried", "chosen", "steps", "pairs", "diverged"],
         [
             [
                 f"{row.contender}: {row.title}",
                 _percentage(row.noise),
-                f"{row.strict:.3f}",
-                f"{row.quality:.3f}",
+                *(f"{getattr(row, measure):.3f}" for measure in MEASURES),
                 str(row.candidates),
                 settings_words(row),
                 str(row.steps),
@@ -210,9 +216,15 @@ def markdown(data: LabReport) -> str:
     )
     lines += ["", "## Generators", ""]
     lines += _rows(
-        ["generator", "strict", "quality", "pictures", "arena mu", "sigma"],
+        ["generator", *MEASURES, "pictures", "arena mu", "sigma"],
         [
-            [r.generator, f"{r.strict:.3f}", f"{r.quality:.3f}", str(r.pictures), f"{r.mu:.2f}", f"{r.sigma:.2f}"]
+            [
+                r.generator,
+                *(f"{getattr(r, measure):.3f}" for measure in MEASURES),
+                str(r.pictures),
+                f"{r.mu:.2f}",
+                f"{r.sigma:.2f}",
+            ]
             for r in data.roster
         ],
     )

@@ -18,13 +18,12 @@ from pipelines.algorithms.metrics.bootstrap import Bootstrap
 from pipelines.algorithms.metrics.crossed import crossed_interval
 from pipelines.models.miniature.checker import check
 from pipelines.models.miniature.grammar import Expectation
-from pipelines.schemas_lab import ClaimVerdict, ContenderScore, KnownStrength, Trial
+from pipelines.schemas_lab import MEASURES, ClaimVerdict, ContenderScore, KnownStrength, Trial
 from pipelines.stages.arena import Arena
 from pipelines.stages.lab_contenders import BASE, Claim
 from pipelines.stages.render import Render
 from pipelines.stages.trials import Trials, in_minutes
 
-MEASURES = ("strict", "quality")
 HOLDS, FAILS, OPEN = "holds", "does not hold", "undecided"
 
 # Everything before the trials: measured with 240 training captions and eight generators on two cores.
@@ -60,6 +59,7 @@ class Claims(TableStage):
     """Trials in; a verdict a claim, noise level and measure out, scores and known strengths beside, a page as weights."""
 
     name: ClassVar = "claims"
+    version: ClassVar = 2
     row: ClassVar = ClaimVerdict
     tables: ClassVar[Mapping[str, type]] = {"scores": ContenderScore, "roster": KnownStrength}
 
@@ -166,16 +166,16 @@ class Claims(TableStage):
 
         asked = context.table(self.pictures.prompts, ["id", "expectation"])
         expectation = dict(zip(asked["id"].to_pylist(), asked["expectation"].to_pylist(), strict=True))
-        checked: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        checked: dict[str, list[tuple[float, ...]]] = defaultdict(list)
         for row in context.table(self.pictures, ["prompt_id", "generator", "image"]).to_pylist():
             pixels = np.asarray(Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB"))
             one = check(pixels, Expectation.from_json(expectation[row["prompt_id"]]))
-            checked[row["generator"]].append((float(one.strict), one.quality))
+            checked[row["generator"]].append(tuple(float(getattr(one, measure)) for measure in MEASURES))
         ratings: dict[str, Any] = {row.generator: row for row in context.rows(self.arena)}
         found = []
         for name, scores in checked.items():
-            strict, quality = np.mean(scores, axis=0).tolist()
-            found.append(KnownStrength(name, strict, quality, len(scores), ratings[name].mu, ratings[name].sigma))
+            means = np.mean(scores, axis=0).tolist()
+            found.append(KnownStrength(name, *means, len(scores), ratings[name].mu, ratings[name].sigma))
         return sorted(found, key=lambda row: (-row.strict, row.generator))
 
     def expected_rows(self, inputs: Inputs) -> int:

@@ -25,7 +25,7 @@ from pipelines.models.adapter import Full, Start
 from pipelines.models.miniature.checker import check
 from pipelines.models.miniature.generators import Generator
 from pipelines.models.miniature.grammar import Expectation
-from pipelines.schemas_lab import Trial
+from pipelines.schemas_lab import MEASURES, Trial
 from pipelines.stages.arena import Arena
 from pipelines.stages.lab_contenders import BASE, Phase
 from pipelines.stages.lab_data import material
@@ -89,9 +89,9 @@ class Experiment:
                 outcome = Outcome(self.base, 0, "", None)
             else:
                 outcome = self._train(cell, data, Path(folder))
-            strict, quality = self._scores(outcome.policy)
+            scores = self._scores(outcome.policy)
         ended = {"pairs": outcome.pairs, "diverged": outcome.diverged, "implicit_accuracy": outcome.accuracy}
-        return Trial(**cell, **ended, strict=strict, quality=quality)
+        return Trial(**cell, **ended, **scores)
 
     def _train(self, cell: dict[str, Any], data: Any, folder: Path) -> Outcome:
         """The phases in order; each starts from, and stays close to, what the one before it left."""
@@ -139,13 +139,13 @@ class Experiment:
         )
         return here(train, Training(objective, options), folder=folder / "run", on_report=None)
 
-    def _scores(self, policy: Generator | None) -> tuple[list[float], list[float]]:
-        """Strict and quality a caption; zeros without a policy."""
-        if policy is None:
-            return [0.0] * len(self.captions), [0.0] * len(self.captions)
+    def _scores(self, policy: Generator | None) -> dict[str, Any]:
+        """Every measure, a number a caption; zeros without a policy."""
         shown = self.captions
+        if policy is None:
+            return {measure: [0.0] * len(shown) for measure in MEASURES}
         pictures = policy.load().sample([one.text for one in shown], [one.seed for one in shown])
         checked = [
             check(picture, Expectation.from_json(one.expectation)) for picture, one in zip(pictures, shown, strict=True)
         ]
-        return [float(one.strict) for one in checked], [one.quality for one in checked]
+        return {measure: [float(getattr(one, measure)) for one in checked] for measure in MEASURES}

@@ -20,14 +20,14 @@ from pipelines.algorithms.diffusion.flow import TimeSampler, UniformTimes
 from pipelines.algorithms.preference.pairwise import Method
 from pipelines.models.miniature.generators import Generator
 from pipelines.models.miniature.grammar import captions as captions_of
-from pipelines.schemas_lab import Trial
+from pipelines.schemas_lab import MEASURES, Trial
 from pipelines.stages.examples import Examples
 from pipelines.stages.lab_contenders import BASE, Contender, Phase, check_budgets
 from pipelines.stages.lab_trial import PHASES, Experiment, Shown
 from pipelines.stages.prompts import Prompts
 
 TUNING_SEED = 0
-SCORES = ["contender", "noise", "candidate", "settings", "diverged", "strict", "quality"]
+SCORES = ["contender", "noise", "candidate", "settings", "diverged", *MEASURES]
 
 # CPU seconds of one thread while another trial keeps the second core busy: two cores that share caches are 1.4, not 2.
 SECONDS_PER_PASS = 0.0007
@@ -42,6 +42,7 @@ class Tuning(RowStage):
     """Examples in; a trial a contender, noise level and candidate out."""
 
     name: ClassVar = "tuning"
+    version: ClassVar = 2
     row: ClassVar = Trial
 
     prompts: Prompts
@@ -157,6 +158,7 @@ class Trials(RowStage):
     """Chosen candidates in; a trial a contender, noise level and seed out, and the base's own scores."""
 
     name: ClassVar = "trials"
+    version: ClassVar = 2
     row: ClassVar = Trial
 
     tuning: Tuning
@@ -226,14 +228,14 @@ def captions_key(captions: tuple[Shown, ...]) -> str:
 
 
 def choices(table: pa.Table) -> dict[tuple[str, float], int]:
-    """The candidate of each contender and noise level: highest mean strict score, then quality, then the first."""
-    best: dict[tuple[str, float], tuple[float, float, int]] = {}
+    """The candidate of each contender and noise level: by mean strict score, then partial, quality, order."""
+    best: dict[tuple[str, float], tuple[float, ...]] = {}
     for row in table.to_pylist():
-        count = len(row["strict"])
-        score = (math.fsum(row["strict"]) / count, math.fsum(row["quality"]) / count, -row["candidate"])
+        means = (math.fsum(row[measure]) / len(row[measure]) for measure in MEASURES)
+        score = (*means, -row["candidate"])
         place = (row["contender"], row["noise"])
         best[place] = max(best.get(place, score), score)
-    return {place: -score[2] for place, score in best.items()}
+    return {place: -int(score[-1]) for place, score in best.items()}
 
 
 def in_minutes(seconds: float, workers: int) -> str:

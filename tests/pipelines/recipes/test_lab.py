@@ -92,7 +92,7 @@ def test_a_training_that_diverges_is_a_row_that_says_so(finished):
     phases = json.loads(cell["settings"])
     wild = json.dumps([phases[0] | {"learning_rate": 1e30}])
     row = tuning.worker(inputs)._trial(cell | {"settings": wild, "steps": 4})
-    assert "not a finite number" in row.diverged and sum(row.strict) == sum(row.quality) == 0
+    assert "not a finite number" in row.diverged and sum(row.strict) == sum(row.partial) == sum(row.quality) == 0
 
 
 def test_gaps_of_unflipped_labels_are_the_arenas_own(finished):
@@ -108,7 +108,7 @@ def test_verdicts_come_with_intervals_budgets_known_strengths_and_a_figure_each(
     made = stage("claims")
     artifact = finished.artifact(made)
     rows = list(artifact.rows(ClaimVerdict))
-    assert {row.claim for row in rows} == {"dpo-base", "dpo-sft"} and len(rows) == 2 * 2 * 2
+    assert {row.claim for row in rows} == {"dpo-base", "dpo-sft"} and len(rows) == 2 * 2 * 3
     assert all(row.low <= row.difference <= row.high and row.captions == 6 for row in rows)
     strengths = list(artifact.rows(KnownStrength, name="roster"))
     assert len(strengths) == len(roster()) >= 8

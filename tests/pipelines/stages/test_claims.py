@@ -16,7 +16,7 @@ from pipelines.algorithms.preference.polynomial import AutoAlpha
 from pipelines.algorithms.preference.rwr import RWR
 from pipelines.algorithms.preference.sft import SFT
 from pipelines.reporting.lab import LabReport, Sizes, markdown, page
-from pipelines.schemas_lab import ClaimVerdict, Trial
+from pipelines.schemas_lab import MEASURES, ClaimVerdict, Trial
 from pipelines.stages.claims import FAILS, HOLDS, OPEN, Runs, judge, verdict
 from pipelines.stages.lab_contenders import BASE, Claim, Contender, Phase, check_budgets
 from pipelines.stages.lab_data import flipped, noisy, trivial
@@ -32,7 +32,7 @@ def random(seed: int = 0) -> np.random.Generator:
 
 def trial(contender: str, strict: list[float], *, noise: float = 0.0, seed: int = 1, diverged: str = "") -> Trial:
     shape = {"candidate": 0, "settings": "[]", "steps": 3, "pairs": 5, "implicit_accuracy": None}
-    return Trial("id", contender, noise, seed, diverged=diverged, strict=strict, quality=strict, **shape)
+    return Trial("id", contender, noise, seed, diverged=diverged, strict=strict, partial=strict, quality=strict, **shape)
 
 
 def table(pairs: int, *, prompts: int = 5) -> pa.Table:
@@ -163,16 +163,23 @@ def test_trivial_pairs_have_every_loser_once_and_never_one_of_their_own_prompt()
         trivial(table(8, prompts=1))
 
 
-def test_the_tuning_captions_choose_by_strict_score_then_by_quality_then_the_first():
+def test_the_tuning_captions_choose_by_strict_score_then_partial_then_quality_then_the_first():
+    def tried(contender, noise, candidate, *scores):
+        return {"contender": contender, "noise": noise, "candidate": candidate} | {
+            measure: [score, score] for measure, score in zip(MEASURES, scores, strict=True)
+        }
+
     rows = [
-        {"contender": "x", "noise": 0.0, "candidate": 0, "strict": [1.0, 0.0], "quality": [0.5, 0.5]},
-        {"contender": "x", "noise": 0.0, "candidate": 1, "strict": [0.0, 1.0], "quality": [0.6, 0.5]},
-        {"contender": "x", "noise": 0.3, "candidate": 0, "strict": [0.0, 0.0], "quality": [0.9, 0.9]},
-        {"contender": "x", "noise": 0.3, "candidate": 1, "strict": [1.0, 0.0], "quality": [0.1, 0.1]},
-        {"contender": "y", "noise": 0.0, "candidate": 1, "strict": [1.0, 0.0], "quality": [0.1, 0.1]},
-        {"contender": "y", "noise": 0.0, "candidate": 0, "strict": [1.0, 0.0], "quality": [0.1, 0.1]},
+        tried("x", 0.0, 0, 0.5, 0.6, 0.5),
+        tried("x", 0.0, 1, 0.5, 0.6, 0.6),
+        tried("x", 0.15, 0, 0.5, 0.7, 0.1),
+        tried("x", 0.15, 1, 0.5, 0.6, 0.9),
+        tried("x", 0.3, 0, 0.0, 0.9, 0.9),
+        tried("x", 0.3, 1, 0.5, 0.1, 0.1),
+        tried("y", 0.0, 1, 0.5, 0.1, 0.1),
+        tried("y", 0.0, 0, 0.5, 0.1, 0.1),
     ]
-    assert choices(pa.Table.from_pylist(rows)) == {("x", 0.0): 1, ("x", 0.3): 1, ("y", 0.0): 0}
+    assert choices(pa.Table.from_pylist(rows)) == {("x", 0.0): 1, ("x", 0.15): 0, ("x", 0.3): 1, ("y", 0.0): 0}
 
 
 def test_unequal_tuning_budgets_are_refused():
