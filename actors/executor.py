@@ -39,9 +39,9 @@ class RayExecutor:
             self._connected = True
         return nullcontext()
 
-    def call(self, function: Callable[..., Any], *arguments: Any, resources: Resources, poll: Callable[[], None]) -> Any:
+    def call(self, function: Callable[..., Any], *arguments: Any, poll: Callable[[], None]) -> Any:
         """See `infra.cluster.call`."""
-        return cluster.call(function, *arguments, resources=resources, poll=poll)
+        return cluster.call(function, *arguments, poll=poll)
 
     def shards(
         self, stage: RowStage, directory: Path, worker: Worker, todo: Sequence[int], *, cancelled: Callable[[], bool]

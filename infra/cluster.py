@@ -77,13 +77,13 @@ def connected(address: str = LOCAL, *, workers: int = 2) -> Iterator[None]:
         ray.shutdown()
 
 
-def call(function: Callable[..., Any], *arguments: Any, resources: Resources, poll: Callable[[], None]) -> Any:
+def call(function: Callable[..., Any], *arguments: Any, poll: Callable[[], None]) -> Any:
     """Runs a function in a Ray task and polls twice a second; the function's own exception is raised here."""
     import ray
     from ray.exceptions import RayTaskError
 
     task = ray.remote(function)
-    # A one-piece stage starts actors and training workers of its own; a logical CPU it held while waiting for them is lost.
+    # It holds nothing: a stage that trains starts workers of its own, and what it held while waiting for them is lost.
     reference = task.options(num_cpus=0, num_gpus=0, max_retries=0).remote(*arguments)
     try:
         while True:
@@ -96,5 +96,3 @@ def call(function: Callable[..., Any], *arguments: Any, resources: Resources, po
     except BaseException:
         ray.cancel(reference, force=True)
         raise
-    finally:
-        del resources

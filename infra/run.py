@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from infra.artifacts import Store
 from infra.compute import PROGRESS, Computed, StoreInputs, TaskContext, compute, settle
 from infra.config import ConfigError
-from infra.dag import Lineage, Resources, RowStage, Stage, TableStage, Worker, topological
+from infra.dag import Lineage, RowStage, Stage, TableStage, Worker, topological
 from infra.plan import HIT, NodePlan, Planner, Policy
 from infra.record import ParentRecord, Record, read_record
 from infra.selection import Selection
@@ -61,7 +61,7 @@ class Executor(Protocol):
         """The cluster, connected when first asked for."""
         ...
 
-    def call(self, function: Callable[..., Any], *arguments: Any, resources: Resources, poll: Callable[[], None]) -> Any:
+    def call(self, function: Callable[..., Any], *arguments: Any, poll: Callable[[], None]) -> Any:
         """Runs a function in another process; polls while it waits."""
         ...
 
@@ -235,7 +235,7 @@ class Runner:
             self.progress.advanced(stage.node, told["done"], told["total"], told["note"])
 
         arguments = (stage, self.store.root, self._ancestors(stage))
-        return self.executor.call(compute, *arguments, resources=stage.resources, poll=poll)
+        return self.executor.call(compute, *arguments, poll=poll)
 
     def _row_wise(self, stage: RowStage, planner: Planner) -> tuple[Computed, FileRecord | None, tuple[int, int]]:
         inputs = StoreInputs(self.store)

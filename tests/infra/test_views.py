@@ -72,7 +72,7 @@ class Here:
     def connected(self):
         return nullcontext()
 
-    def call(self, function, *arguments, resources, poll):
+    def call(self, function, *arguments, poll):
         return function(*arguments)
 
     def shards(self, stage, directory, worker, todo, *, cancelled):
