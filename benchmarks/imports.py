@@ -17,7 +17,7 @@ import psutil
 
 from benchmarks.measure import Result
 from pipelines.exchange.formats import FORMATS
-from pipelines.exchange.pairs import Format, Pair
+from pipelines.exchange.pairs import Format, Layout, Pair
 
 FEW, MANY = 10_000, 100_000
 DIFFERENT = 100  # pictures
@@ -103,7 +103,7 @@ def measured(format: Format, folder: Path, count: int) -> tuple[float, Watch]:
     source = folder / f"{format.name}-{count}"
     source.mkdir()
     medium = "image" if "image" in format.holds else "video"
-    format.write(some_pairs(format, count), source, medium=medium, dimensions=("VQ",))
+    format.write(some_pairs(format, count), source, layout=Layout(medium, ("VQ",)))
     command = [sys.executable, "-m", "jobs.import_", format.name, str(source), "--root", str(folder / f"store-{count}")]
     began = time.perf_counter()
     started = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ)

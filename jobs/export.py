@@ -20,7 +20,7 @@ from infra.config import ConfigError
 from infra.record import read_record
 from jobs.arguments import DEFAULT_ROOT, Parser
 from pipelines.exchange.formats import FORMATS, format_named, written_names
-from pipelines.exchange.pairs import Pair
+from pipelines.exchange.pairs import Layout, Pair
 from pipelines.schemas import Clip, DimensionMargin, Picture, Preference
 
 LABELS = ("label", "import_labels")
@@ -146,7 +146,7 @@ def written(format: str, out: Path, found: Judged, *, renamed: Mapping[str, str]
     temporary.mkdir(parents=True)
     try:
         pairs = found.pairs(ties=kind.ties)
-        kind.write(pairs, temporary, medium=found.medium, dimensions=found.dimensions, renamed=renamed)
+        kind.write(pairs, temporary, layout=Layout(found.medium, found.dimensions, renamed))
         if not found.written:
             raise ConfigError(f"there is no pair to write; {found.ties} ties, which {kind.name} cannot say")
         if out.is_dir():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from pipelines.exchange.pairs import Layout
+
 SHOWN = 50  # generators
 TAGS = {"image": ("text-to-image", "image"), "video": ("text-to-video", "video")}
 
@@ -14,15 +16,9 @@ def escaped(text: str) -> str:
     return "".join(f"\\{letter}" if letter in "\\`*_{}[]()#+!|~" else letter for letter in plain)
 
 
-def card(
-    counted: Mapping[str, int],
-    *,
-    generators: Sequence[str],
-    dimensions: Sequence[str],
-    medium: str,
-    renamed: Mapping[str, str],
-) -> str:
-    """README.md. `counted`: pairs by choice; `renamed`: what the files call a column."""
+def card(counted: Mapping[str, int], *, generators: Sequence[str], layout: Layout) -> str:
+    """README.md. `counted`: pairs by choice."""
+    medium = layout.medium
     task, modality = TAGS[medium]
     total = sum(counted.values())
     makers = ", ".join(escaped(name) for name in generators[:SHOWN])
@@ -35,10 +31,9 @@ def card(
         ("agreement",): "share of the voters that said so, in [0, 1]",
         ("score",): "log-odds of a over b",
         ("generator_a", "generator_b"): "who made them",
-    } | {(f"margin_{name}",): f"how much better a is in {escaped(name)}" for name in dimensions}
-    meanings = [
-        f"| {', '.join(escaped(renamed.get(name, name)) for name in names)} | {what} |" for names, what in columns.items()
-    ]
+    } | {(f"margin_{name}",): f"how much better a is in {escaped(name)}" for name in layout.dimensions}
+    names = {one: escaped(layout.renamed.get(one, one)) for group in columns for one in group}
+    meanings = [f"| {', '.join(names[one] for one in group)} | {what} |" for group, what in columns.items()]
     lines = [
         "---",
         f"task_categories:\n- {task}",

@@ -7,14 +7,14 @@ is Parquet with the files in it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 
 import pyarrow as pa
 
 from pipelines.exchange.files import ParquetFiles
-from pipelines.exchange.pairs import AS_IT_IS, UNKNOWN, Pair, Row
+from pipelines.exchange.pairs import UNKNOWN, Layout, Pair, Row
 from pipelines.exchange.records import Record, Records, media_of, number_of, text_of
 
 SCHEMA = pa.schema(
@@ -54,18 +54,9 @@ class ChosenRejected(Records):
             own=text_of(record, "id"),
         )
 
-    def write(
-        self,
-        pairs: Iterable[Pair],
-        folder: Path,
-        *,
-        medium: str,
-        dimensions: Sequence[str],
-        renamed: Mapping[str, str] = AS_IT_IS,
-    ) -> None:
+    def write(self, pairs: Iterable[Pair], folder: Path, *, layout: Layout) -> None:
         """See `Format`."""
-        del medium, dimensions
-        with ParquetFiles(folder / "data", SCHEMA, renamed=renamed) as files:
+        with ParquetFiles(folder / "data", SCHEMA, renamed=layout.renamed) as files:
             for pair in pairs:
                 sides = [(pair.a, pair.generator_a), (pair.b, pair.generator_b)]
                 (chosen, best), (rejected, other) = sides if pair.choice == "a" else sides[::-1]

@@ -8,13 +8,13 @@ either), model1, model2. Paths stand relative to the JSON file, to the folder, o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from itertools import combinations
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pipelines.exchange.files import JsonList, MediaFiles
-from pipelines.exchange.pairs import AS_IT_IS, UNKNOWN, BadRow, Media, Pair, Row, decided
+from pipelines.exchange.pairs import UNKNOWN, BadRow, Layout, Media, Pair, Row, decided
 from pipelines.exchange.records import Record, Records, media_of, number_of, text_of
 
 V3 = ("path1", "path2")
@@ -105,19 +105,10 @@ class HPD(Records):
         """The columns of v3."""
         return column in WRITTEN
 
-    def write(
-        self,
-        pairs: Iterable[Pair],
-        folder: Path,
-        *,
-        medium: str,
-        dimensions: Sequence[str],
-        renamed: Mapping[str, str] = AS_IT_IS,
-    ) -> None:
+    def write(self, pairs: Iterable[Pair], folder: Path, *, layout: Layout) -> None:
         """See `Format`: v3, the winner as path1."""
-        del medium, dimensions
         pictures = MediaFiles(folder, "images")
-        with JsonList(folder / "train.json", renamed=renamed) as out:
+        with JsonList(folder / "train.json", renamed=layout.renamed) as out:
             for pair in pairs:
                 sides = [(pair.a, pair.generator_a), (pair.b, pair.generator_b)]
                 (winner, best), (loser, other) = sides if pair.choice == "a" else sides[::-1]

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 from infra.files import Manifest
 from pipelines.exchange.media import ending
-from pipelines.exchange.pairs import AS_IT_IS, CHOICES, UNKNOWN, BadRow, Fault, Format, Listing, Media, Pair, Row
+from pipelines.exchange.pairs import CHOICES, UNKNOWN, BadRow, Fault, Format, Layout, Listing, Media, Pair, Row
 
 TEXTS = PROMPT, CHOICE, GENERATORS = "prompt.txt", "choice.txt", "generators.txt"
 SIDES = (("winner", "loser"), ("a", "b"))
@@ -56,17 +56,9 @@ class PairFolder(Format):
         except (BadRow, OSError, UnicodeDecodeError) as error:
             yield Fault("", 0, str(error))
 
-    def write(
-        self,
-        pairs: Iterable[Pair],
-        folder: Path,
-        *,
-        medium: str,
-        dimensions: Sequence[str],
-        renamed: Mapping[str, str] = AS_IT_IS,
-    ) -> None:
+    def write(self, pairs: Iterable[Pair], folder: Path, *, layout: Layout) -> None:
         """See `Format`; a thousand pairs a folder."""
-        del medium, dimensions, renamed
+        del layout
         for number, pair in enumerate(pairs):
             place = folder / f"{number // 1000:05d}" / f"{number % 1000:03d}"
             place.mkdir(parents=True)

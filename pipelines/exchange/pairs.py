@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import ClassVar
 
 CHOICES = ("a", "b", "tie")
@@ -77,8 +76,17 @@ class Pair:
     margins: Mapping[str, float] = field(default_factory=dict)
 
 
-AS_IT_IS: Mapping[str, str] = MappingProxyType({})
-"""No column has another name."""
+@dataclass(frozen=True)
+class Layout:
+    """How pairs are to be written."""
+
+    medium: str
+    """image or video."""
+    dimensions: Sequence[str] = ()
+    """Every name that margins may have."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """What the files call a column, by the format's name for it."""
+
 
 Listing = Mapping[str, str]
 """SHA-256 of every file of a folder by its relative name."""
@@ -114,18 +122,8 @@ class Format(ABC):
         return self.knows(column)
 
     @abstractmethod
-    def write(
-        self,
-        pairs: Iterable[Pair],
-        folder: Path,
-        *,
-        medium: str,
-        dimensions: Sequence[str],
-        renamed: Mapping[str, str] = AS_IT_IS,
-    ) -> None:
-        """Writes pairs into an empty folder, as a stream. `dimensions`: every name that margins may have; `renamed`: what
-        the files call a column, by the format's name for it.
-        """
+    def write(self, pairs: Iterable[Pair], folder: Path, *, layout: Layout) -> None:
+        """Writes pairs into an empty folder, as a stream."""
 
 
 def column_of(renamed: Mapping[str, str], available: Iterable[str]) -> dict[str, str]:

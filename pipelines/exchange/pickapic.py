@@ -7,14 +7,14 @@ the bytes as they are, PNG too: whoever reads the columns looks at the bytes and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pyarrow as pa
 
 from pipelines.exchange.files import ParquetFiles
-from pipelines.exchange.pairs import AS_IT_IS, UNKNOWN, BadRow, Pair, Row
+from pipelines.exchange.pairs import UNKNOWN, BadRow, Layout, Pair, Row
 from pipelines.exchange.records import Record, Records, media_of, number_of, text_of
 
 LABELS = {(1.0, 0.0): "a", (0.0, 1.0): "b", (0.5, 0.5): "tie"}
@@ -66,18 +66,9 @@ class PickAPic(Records):
             own="/".join([ranking, *uids]) if ranking else "",
         )
 
-    def write(
-        self,
-        pairs: Iterable[Pair],
-        folder: Path,
-        *,
-        medium: str,
-        dimensions: Sequence[str],
-        renamed: Mapping[str, str] = AS_IT_IS,
-    ) -> None:
+    def write(self, pairs: Iterable[Pair], folder: Path, *, layout: Layout) -> None:
         """See `Format`."""
-        del medium, dimensions
-        with ParquetFiles(folder / "data", SCHEMA, renamed=renamed) as files:
+        with ParquetFiles(folder / "data", SCHEMA, renamed=layout.renamed) as files:
             for values in _written(pairs):
                 files.add(values)
 

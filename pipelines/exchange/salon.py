@@ -8,7 +8,7 @@ each dimension: reward of a minus that of b, or +1, 0, -1. It says all that Salo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -18,7 +18,7 @@ import pyarrow as pa
 from infra.tables import Image, Video, schema_of
 from pipelines.exchange.card import card
 from pipelines.exchange.files import ParquetFiles
-from pipelines.exchange.pairs import AS_IT_IS, UNKNOWN, BadRow, Pair, Row
+from pipelines.exchange.pairs import UNKNOWN, BadRow, Layout, Pair, Row
 from pipelines.exchange.records import Record, Records, media_of, number_of, text_of
 
 MARGIN = "margin_"
@@ -93,20 +93,13 @@ class Salon(Records):
             own=text_of(record, "id"),
         )
 
-    def write(
-        self,
-        pairs: Iterable[Pair],
-        folder: Path,
-        *,
-        medium: str,
-        dimensions: Sequence[str],
-        renamed: Mapping[str, str] = AS_IT_IS,
-    ) -> None:
+    def write(self, pairs: Iterable[Pair], folder: Path, *, layout: Layout) -> None:
         """See `Format`."""
+        medium, dimensions = layout.medium, layout.dimensions
         schema = schema_with(dimensions, medium=medium)
         counted = {"a": 0, "b": 0, "tie": 0}
         makers: set[str] = set()
-        with ParquetFiles(folder / "data", schema, renamed=renamed) as files:
+        with ParquetFiles(folder / "data", schema, renamed=layout.renamed) as files:
             for pair in pairs:
                 counted[pair.choice] += 1
                 makers |= {pair.generator_a, pair.generator_b}
@@ -124,7 +117,7 @@ class Salon(Records):
                     }
                     | {f"{MARGIN}{name}": pair.margins.get(name) for name in dimensions}
                 )
-        text = card(counted, generators=sorted(makers), dimensions=dimensions, medium=medium, renamed=renamed)
+        text = card(counted, generators=sorted(makers), layout=layout)
         (folder / "README.md").write_text(text, encoding="utf-8")
 
 

@@ -8,13 +8,13 @@ asked for. The pair's choice is Overall, or the sign of the dimensions' sum.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pipelines.exchange.files import MediaFiles, called
 from pipelines.exchange.media import clip_timing
-from pipelines.exchange.pairs import AS_IT_IS, UNKNOWN, BadRow, Pair, Row, decided
+from pipelines.exchange.pairs import UNKNOWN, BadRow, Layout, Pair, Row, decided
 from pipelines.exchange.records import Record, Records, media_of, text_of
 
 DIMENSIONS = ("VQ", "MQ", "TA")
@@ -64,23 +64,14 @@ class VideoAlign(Records):
         """All but ids."""
         return column != "id" and self.knows(column)
 
-    def write(
-        self,
-        pairs: Iterable[Pair],
-        folder: Path,
-        *,
-        medium: str,
-        dimensions: Sequence[str],
-        renamed: Mapping[str, str] = AS_IT_IS,
-    ) -> None:
+    def write(self, pairs: Iterable[Pair], folder: Path, *, layout: Layout) -> None:
         """See `Format`; a dimension without a margin stays empty."""
-        del medium, dimensions
         clips = MediaFiles(folder, "videos")
         with (folder / "data.csv").open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, [renamed.get(name, name) for name in self.columns if self.writes(name)])
+            writer = csv.DictWriter(file, [layout.renamed.get(name, name) for name in self.columns if self.writes(name)])
             writer.writeheader()
             for pair in pairs:
-                writer.writerow(called(_written(pair, clips), renamed))
+                writer.writerow(called(_written(pair, clips), layout.renamed))
 
 
 def _written(pair: Pair, clips: MediaFiles) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import pytest
 
 from pipelines.exchange.formats import FORMATS
+from pipelines.exchange.pairs import Layout
 from support.pairs import essence, read, some_pairs, winner_first
 
 PICTURES = [name for name, kind in FORMATS.items() if "image" in kind.holds]
@@ -17,7 +18,7 @@ def imported(ray_session, tmp_path_factory):
     for name, clips in (("pictures", False), ("clips", True)):
         (root / name).mkdir()
         medium = "video" if clips else "image"
-        FORMATS["salon"].write(iter(some_pairs(9, clips=clips)), root / name, medium=medium, dimensions=["TA", "VQ"])
+        FORMATS["salon"].write(iter(some_pairs(9, clips=clips)), root / name, layout=Layout(medium, ["TA", "VQ"]))
         words = ["import", "salon", str(root / name), "--root", str(root / "store"), "--run-name", name]
         assert main(words) == 0
     return root / "store"

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.exchange.formats import FORMATS
+from pipelines.exchange.pairs import Layout
 from support.pairs import picture, some_pairs
 
 
@@ -22,7 +23,7 @@ def write(name, folder, *, clips=False):
     folder.mkdir()
     medium = "video" if clips else "image"
     pairs = [p for p in some_pairs(clips=clips) if FORMATS[name].ties or p.choice != "tie"]
-    FORMATS[name].write(iter(pairs), folder, medium=medium, dimensions=[])
+    FORMATS[name].write(iter(pairs), folder, layout=Layout(medium))
     return folder
 
 

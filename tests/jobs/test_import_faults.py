@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.exchange.formats import FORMATS
+from pipelines.exchange.pairs import Layout
 from support.pairs import some_pairs
 
 COUNT = 9
@@ -138,7 +139,7 @@ def test_faults_are_told_with_their_place_and_the_rest_comes_in(name, salon, tmp
     folder.mkdir()
     medium = kind.holds[0]
     pairs = [pair for pair in some_pairs(COUNT, clips=medium == "video") if kind.ties or pair.choice != "tie"]
-    kind.write(iter(pairs), folder, medium=medium, dimensions=["VQ", "MQ"])
+    kind.write(iter(pairs), folder, layout=Layout(medium, ["VQ", "MQ"]))
     wanted = FAULTS[name](folder)
     status, out, message = salon("import", name, folder, "--root", tmp_path / "store")
     assert status == 1, out + message

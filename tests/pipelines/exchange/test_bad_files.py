@@ -9,6 +9,7 @@ import pytest
 
 from infra.config import ConfigError
 from pipelines.exchange.formats import FORMATS, renames, written_names
+from pipelines.exchange.pairs import Layout
 from support.pairs import essence, picture, read, some_pairs
 
 
@@ -17,7 +18,7 @@ def write(name, folder, count=6):
     kind = FORMATS[name]
     medium = kind.holds[0]
     pairs = [p for p in some_pairs(count, clips=medium == "video") if kind.ties or p.choice != "tie"]
-    kind.write(iter(pairs), folder, medium=medium, dimensions=[])
+    kind.write(iter(pairs), folder, layout=Layout(medium))
     return len(pairs)
 
 
@@ -231,7 +232,7 @@ def test_two_columns_may_change_names():
 def test_adding_a_file_leaves_the_ids_of_the_others(tmp_path):
     write("salon", tmp_path / "one")
     before = {p.id for p in read(tmp_path / "one", format="salon")[0]}
-    FORMATS["salon"].write(iter(some_pairs(9)[6:]), tmp_path / "one" / "more", medium="image", dimensions=[])
+    FORMATS["salon"].write(iter(some_pairs(9)[6:]), tmp_path / "one" / "more", layout=Layout("image"))
     after = read(tmp_path / "one", format="salon")[0]
     assert before < {p.id for p in after}
     assert len(after) == 9

@@ -8,6 +8,7 @@ import pytest
 
 from pipelines.exchange.formats import FORMATS
 from pipelines.exchange.media import ending, size_of
+from pipelines.exchange.pairs import Layout
 from pipelines.exchange.salon import MARGIN
 from support.pairs import clip, essence, picture, read, some_pairs, winner_first
 
@@ -16,7 +17,7 @@ HOLDING = [(name, medium) for name, kind in FORMATS.items() for medium in kind.h
 
 def write(name, folder, pairs, *, medium="image", **options):
     folder.mkdir()
-    FORMATS[name].write(iter(pairs), folder, medium=medium, dimensions=["TA", "VQ"], **options)
+    FORMATS[name].write(iter(pairs), folder, layout=Layout(medium, ["TA", "VQ"], **options))
     return folder
 
 

@@ -19,6 +19,7 @@ from infra.shards import RowError
 from infra.source import Sources
 from infra.tables import from_table
 from pipelines.exchange.formats import FORMATS
+from pipelines.exchange.pairs import Layout
 from pipelines.recipes.vipo_image import vipo_image
 from pipelines.schemas import DimensionMargin, Picture, Preference
 from pipelines.stages.imported import ImportedClips, ImportedLabels, ImportedPictures, PairFiles
@@ -54,7 +55,7 @@ def messages(store, stage):
 def spoil(folder):
     """A folder of a good file, one with bad rows and one that is cut off."""
     folder.mkdir()
-    FORMATS["pickapic"].write(iter(some_pairs(COUNT)), folder, medium="image", dimensions=[])
+    FORMATS["pickapic"].write(iter(some_pairs(COUNT)), folder, layout=Layout("image"))
     path = folder / "data" / "train-00000.parquet"
     rows, schema = pq.read_table(path).to_pylist(), pq.read_schema(path)
     (path.parent / "cut.parquet").write_bytes(path.read_bytes()[:-9])
@@ -117,7 +118,7 @@ def test_importing_again_is_a_hit_wherever_the_folder_lies(world, executor, tmp_
 def test_another_file_computes_its_own_rows_only(world, executor, tmp_path):
     folder, store, _, before = world
     more = shutil.copytree(folder, tmp_path / "more")
-    FORMATS["pickapic"].write(iter(some_pairs(COUNT + 3)[COUNT:]), more / "new", medium="image", dimensions=[])
+    FORMATS["pickapic"].write(iter(some_pairs(COUNT + 3)[COUNT:]), more / "new", layout=Layout("image"))
     # Each written folder counts its rankings from 0; here they are others.
     path = more / "new" / "data" / "train-00000.parquet"
     table = pq.read_table(path)
@@ -140,7 +141,7 @@ def test_a_recipe_takes_an_import_as_it_is(world):
 def test_margins_by_dimension_are_beside_the_labels(executor, tmp_path):
     pairs = some_pairs(3, clips=True)
     (tmp_path / "clips").mkdir()
-    FORMATS["videoalign"].write(iter(pairs), tmp_path / "clips", medium="video", dimensions=[])
+    FORMATS["videoalign"].write(iter(pairs), tmp_path / "clips", layout=Layout("video"))
     store, labels = Store(tmp_path / "store"), labels_of(tmp_path / "clips", format="videoalign", clips=True)
     run(labels, store, executor)
     text = {row.id: row.choice for row in store.artifact(labels).rows(Preference)}
