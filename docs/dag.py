@@ -16,11 +16,12 @@ STAGES = {  # name: (column, row, what comes out)
     "arena": (4, 2, "ratings, gaps"),
     "reward": (3, 2, "reward model"),
     "tune": (2, 2, "tuned generator"),
-    "evaluate": (1, 2, "scores, gate"),
+    "evaluate": (1, 2, "scores, intervals"),
     "report": (0, 2, "one HTML file"),
+    "gate": (0, 1, "stops reward hacking"),
 }
 AHEAD = """prompts render, render pair, pair judge, judge label, label arena, label examples, encode examples,
-examples reward, examples tune, tune evaluate, evaluate report"""
+examples reward, examples tune, tune evaluate, evaluate report, report gate"""
 PICTURES = "render encode"
 AROUND = {"reward evaluate": 16, "arena report": 34}  # how far below the boxes they run
 WIDTH, HEIGHT, BOX, TALL, STEP, DOWN = 900, 326, 148, 56, 180, 104
@@ -46,13 +47,15 @@ def box(stage: str) -> str:
 
 
 def arrow(edge: str, *, dashed: bool = False) -> str:
-    """From one box to another: sideways within a row, else from the bottom of the upper to the top of the lower."""
+    """From one box to another: sideways within a row, straight up, else from the bottom of the upper to the lower's top."""
     one, other = edge.split()
     (x, y), (u, v) = corner(one), corner(other)
     shift = (x > u) - (x < u)
     if v == y:
         near, far = (x, u + BOX) if u < x else (x + BOX, u)
         start, end = (near, y + TALL / 2), (far, v + TALL / 2)
+    elif v < y:
+        start, end = (x + BOX / 2, y), (u + BOX / 2, v + TALL)
     else:
         start, end = (x + BOX / 2 - 24 * shift * (abs(u - x) // STEP), y + TALL), (u + BOX / 2 + 40 * shift, v)
     dash = ' stroke-dasharray="5 4"' if dashed else ""

@@ -306,6 +306,13 @@ class ZooScore:
 
 
 @dataclass(frozen=True)
+class GateReason:
+    """Why the gate passed."""
+
+    reason: str  # a measure, its difference with interval, and what that says
+
+
+@dataclass(frozen=True)
 class Page:
     """One file of the report."""
 

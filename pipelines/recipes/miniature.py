@@ -1,4 +1,4 @@
-"""Recipe `miniature`: the whole loop in the miniature world, from captions to the report."""
+"""Recipe `miniature`: the whole loop in the miniature world, from captions to the report and the gate."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from pipelines.stages.arena import Arena
 from pipelines.stages.encode import Buckets, Encode, Encoders
 from pipelines.stages.evaluate import Evaluate
 from pipelines.stages.examples import Examples
+from pipelines.stages.gate import Gated
 from pipelines.stages.judge import Judge
 from pipelines.stages.label import Label
 from pipelines.stages.pair import Pairs
@@ -70,8 +71,8 @@ def miniature(
     workers: Annotated[int, Field(ge=1, le=1024, description="actors a row-wise stage")] = 2,
     tune_workers: Annotated[int, Field(ge=1, le=1024, description="training workers")] = 2,
     gpus: Annotated[float, Field(ge=0, description="GPUs an actor or training worker")] = 0.0,
-) -> Report:
-    """prompts -> render -> pair -> judge -> label -> arena; encode -> examples -> reward, tune; evaluate -> report."""
+) -> Gated:
+    """prompts -> render -> pair -> judge -> label -> arena; encode -> examples -> reward, tune; evaluate, report, gate."""
     resources = Resources(workers=workers, gpus=gpus, resident=8)
     drawn = _chosen(roster, generators.shipped(guidance=guidance), "--roster")
     voting = _chosen(jury, jurors.shipped(engine=juror_engine), "--jury")
@@ -125,4 +126,5 @@ def miniature(
     evaluated = Evaluate(
         prompts=captions, base=base, tune=tuned, reward=reward, jury=voting, seed=seed, resources=resources
     )
-    return Report(labels=labels, arena=arena, reward=reward, tune=tuned, evaluate=evaluated)
+    report = Report(labels=labels, arena=arena, reward=reward, tune=tuned, evaluate=evaluated)
+    return Gated(evaluate=evaluated, report=report)

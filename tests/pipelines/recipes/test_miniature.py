@@ -16,10 +16,10 @@ from infra.run import Runner
 from infra.selection import Selection
 from infra.source import Sources
 from pipelines.recipes.miniature import miniature
-from pipelines.schemas import Picture, Preference, Vote
+from pipelines.schemas import GateReason, Picture, Preference, Vote
 
 STAGES = ["prompts", "render", "pair", "judge", "label", "arena", "encode", "examples"]
-STAGES += ["reward", "tune", "evaluate", "report"]
+STAGES += ["reward", "tune", "evaluate", "report", "gate"]
 SMALL = {"prompts": 12, "evaluation": 12, "policy_samples": 2, "steps": 3, "batch": 8, "reward_steps": 3, "zero": "0"}
 SMALL |= {"tune_workers": 1, "workers": 2, "held_out": 0.3}
 
@@ -130,7 +130,9 @@ def test_evaluation_has_intervals_for_every_measure_and_the_gates_word(finished)
     measures = {row["measure"] for row in summary}
     assert measures == {"strict", "partial", "quality", "reward", "win_rate_jury", "win_rate_reward"}
     assert all(row["low"] <= row["difference"] <= row["high"] for row in summary)
-    assert set(evaluate.record.metrics["gate"]) == {"passed", "reasons"}
+    verdict = evaluate.record.metrics["gate"]
+    reasons = store.artifact(stage("gate")).table(GateReason)["reason"].to_pylist()
+    assert verdict == {"passed": True, "reasons": reasons} and len(reasons) >= 3
 
 
 def test_records_hold_lineage_libraries_and_weights(finished):

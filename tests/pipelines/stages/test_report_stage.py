@@ -13,7 +13,7 @@ from infra.dag import Lineage, Stage
 from infra.tables import from_table, to_table
 from pipelines.recipes.miniature import miniature
 from pipelines.schemas import Match
-from pipelines.stages.report import FILE, Report
+from pipelines.stages.report import FILE
 from support.report_rows import evaluation, ratings, summaries, tune_steps
 
 
@@ -38,8 +38,7 @@ class Parents:
 
 
 def test_the_page_holds_what_the_parents_hold(tmp_path: Path) -> None:
-    report = miniature()
-    assert isinstance(report, Report)
+    report = miniature().report
     tables: dict[tuple[str, str | None], Sequence[Any]] = {
         ("arena", None): ratings(),
         ("arena", "matches"): [Match(0, "p", "strong", "weak", "a")],
