@@ -10,17 +10,19 @@ MEASURES = ("strict", "partial", "quality")
 
 @dataclass(frozen=True)
 class Trial:
-    """One training run of the laboratory, and what the exact checker says of its pictures."""
+    """One method used as one would use it, once: every setting tried, one chosen, and its word on held-out captions."""
 
     id: str
     contender: str  # which method with which data; base: the generator as it is
     noise: float  # share of flipped labels it learnt from, in [0, 1]
     seed: int  # of its training and of which labels are flipped
-    candidate: int  # number of its settings among those that were tried
-    settings: str  # canonical JSON of its phases: method, learning rate, share of the steps
-    steps: int  # optimiser steps of all phases
+    steps: int  # optimiser steps of a training, all phases
+    tried: list[float]  # mean strict score of each setting's policy on the tuning captions; 0 where it diverged
+    failed: int  # settings whose training diverged
+    candidate: int  # the setting that was chosen
+    settings: str  # its phases as JSON: method, learning rate, share of the steps
     pairs: int  # it learnt from
-    diverged: str  # why training ended early; empty where it did not
+    diverged: str  # why the chosen setting's training ended early, as all did then; else empty
     implicit_accuracy: float | None  # mean of the last tenth of the last phase's steps
     strict: list[float]  # 1 or 0 a caption, in the captions' order; zeros where training diverged
     partial: list[float]  # credit for the parts of what was asked, in [0, 1]
@@ -40,7 +42,7 @@ class ClaimVerdict:
     better_mean: float  # over captions and seeds
     worse_mean: float
     difference: float
-    low: float  # 95 % interval, captions and seeds resampled together
+    low: float  # 95 % interval over captions and seeds, choice of settings included
     high: float
     verdict: str  # holds | does not hold | undecided
     captions: int
@@ -55,7 +57,8 @@ class ContenderScore:
     contender: str
     title: str
     noise: float
-    settings: str  # JSON of the candidate that the tuning captions chose
+    settings: str  # JSON of the candidate that was chosen most often
+    chosen: int  # seeds that chose it
     candidates: int  # that were tried: the tuning budget
     steps: int
     strict: float  # mean over captions and seeds
@@ -63,7 +66,7 @@ class ContenderScore:
     quality: float
     seeds: int
     diverged: int
-    tuning_diverged: int  # candidates whose training diverged
+    tuning_diverged: int  # trainings that diverged, of candidates x seeds
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,16 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("infra", "actors", "pipelines", "jobs")
 MAY_IMPORT_RAY = {"infra/cluster.py", "infra/fit.py", "infra/submission.py", "actors/pool.py"}
 HEAVY = {"torch", "ray", "transformers", "diffusers", "peft", "deepspeed", "matplotlib", "pandas", "vllm", "scipy"}
-NEEDED_BY_ALGORITHMS = {"torch", "numpy", "jaxtyping", "pydantic", "infra.config", "infra.lazy", "pipelines.algorithms"}
+NEEDED_BY_ALGORITHMS = {
+    "torch",
+    "numpy",
+    "scipy.special",
+    "jaxtyping",
+    "pydantic",
+    "infra.config",
+    "infra.lazy",
+    "pipelines.algorithms",
+}
 LONGEST = 360  # lines; about 300 is meant
 
 

@@ -28,10 +28,10 @@ from pipelines.stages.label import Label
 from pipelines.stages.pair import Pairs
 from pipelines.stages.prompts import Prompts
 from pipelines.stages.render import Render
-from pipelines.stages.trials import Trials, Tuning
+from pipelines.stages.trials import Trials
 
 BUDGET = 4
-"""Settings a contender has to choose from: two learning rates by two strengths, or four rates."""
+"""Settings a contender may have to choose from, its two learning rates first: with two strengths, or four rates."""
 RATES, BETAS = (3e-4, 1e-4), (500.0, 100.0)
 SLOW = (1e-4, 3e-5)
 """Learning rates of what has no reference to stay close to."""
@@ -42,7 +42,7 @@ MARGINS, MEAN_GAP = (0.1, 0.3), 2.5
 """Scales of the arena's gap, and about its mean over the roster's pairs: uniform margins are as large in the mean."""
 LONG = 3
 NOISES = (0.0, 0.15, 0.3)
-DEFAULT = {"prompts": 360, "tuning": 150, "evaluation": 600, "seeds": 3, "steps": 45, "candidates": BUDGET}
+DEFAULT = {"prompts": 360, "tuning": 120, "evaluation": 600, "seeds": 5, "steps": 40, "candidates": 2}
 QUICK = {"prompts": 60, "tuning": 48, "evaluation": 120, "seeds": 2, "steps": 10, "candidates": 2}
 QUICK_NOISES = (0.0, 0.3)
 
@@ -163,19 +163,19 @@ def lab(
         tuple[Annotated[float, Field(ge=0, lt=0.5)], ...] | None,
         Field(description="shares of flipped labels; 0,0.15,0.3 by default, 0,0.3 if quick"),
     ] = None,
-    seeds: Annotated[int | None, Field(ge=1, le=100, description="training seeds; 3, or 2 if quick")] = None,
+    seeds: Annotated[int | None, Field(ge=1, le=100, description="training seeds; 5, or 2 if quick")] = None,
     candidates: Annotated[
-        int | None, Field(ge=1, le=BUDGET, description="settings every contender tries; 4, or 2 if quick")
+        int | None, Field(ge=1, le=BUDGET, description="settings every contender tries with every seed; 2")
     ] = None,
-    steps: Annotated[int | None, Field(ge=2, description="steps of a short training; 45, or 10 if quick")] = None,
+    steps: Annotated[int | None, Field(ge=2, description="steps of a short training; 40, or 10 if quick")] = None,
     batch: Annotated[int, Field(ge=1, description="pairs a step")] = 32,
     prompts: Annotated[int | None, Field(ge=6, le=3000, description="training captions; 360, or 60 if quick")] = None,
-    tuning: Annotated[int | None, Field(ge=6, le=1000, description="captions that choose settings; 150, or 48")] = None,
+    tuning: Annotated[int | None, Field(ge=6, le=1000, description="captions that choose settings; 120, or 48")] = None,
     evaluation: Annotated[int | None, Field(ge=6, le=1000, description="held-out captions; 600, or 120 if quick")] = None,
     seed: Annotated[int, Field(ge=0, description="of the training captions")] = 0,
     workers: Annotated[int, Field(ge=1, le=1024, description="trials at a time, a core each")] = 2,
 ) -> Claims:
-    """prompts -> render -> pair -> judge -> label -> arena, encode -> examples -> tuning -> trials -> claims (lab.html)."""
+    """prompts -> render -> pair -> judge -> label -> arena, encode -> examples -> trials -> claims (lab.html)."""
     asked = {"prompts": prompts, "tuning": tuning, "evaluation": evaluation, "seeds": seeds, "steps": steps}
     given = {name: value for name, value in (asked | {"candidates": candidates}).items() if value is not None}
     sizes = (QUICK if quick else DEFAULT) | given
@@ -196,7 +196,7 @@ def lab(
         resources=resources,
     )
     compared = _chosen(methods, levels, sizes["candidates"])
-    tuned = Tuning(
+    trials = Trials(
         prompts=captions,
         examples=Examples(labels=labels, encoded=encoded, arena=arena, resources=resources),
         base=base,
@@ -205,11 +205,12 @@ def lab(
         captions=sizes["tuning"],
         steps=sizes["steps"],
         batch=batch,
+        seeds=sizes["seeds"],
         resources=resources,
     )
     names = {BASE, *(one.name for one in compared)}
     return Claims(
-        trials=Trials(tuning=tuned, seeds=sizes["seeds"], resources=resources),
+        trials=trials,
         pictures=pictures,
         arena=arena,
         claims=tuple(claim for claim in claims(levels) if {claim.better, claim.worse} <= names),

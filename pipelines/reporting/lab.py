@@ -41,7 +41,6 @@ class Sizes:
     candidates: int
     steps: int
     batch: int
-    resamples: int
 
 
 @dataclass(frozen=True)
@@ -97,19 +96,19 @@ def method(data: LabReport) -> list[str]:
         f"short training is {steps}. Which pairs are used, and how many, is in the table of contenders."
     )
     budgets = (
-        f"Equal tuning budgets: every contender tries {settings} at every noise level, one training seed each; the exact "
-        f"checker on {tuning} of the training split, none of them rendered for training, chooses one. No held-out caption "
-        "takes part in it."
+        f"Equal tuning budgets: every contender tries {settings} at every noise level and training seed; the exact checker "
+        f"on {tuning} of the training split, none of them rendered for training, chooses one for that seed. No held-out "
+        "caption takes part in it."
     )
     scored = (
-        f"Scores are the exact checker's on {held_out}, one picture each with the same seeds for all, and {seeds} other "
-        "than the tuning's. Contenders are compared seed by seed: the same flipped labels, and the same order of examples "
-        "where they learn from the same pairs."
+        f"Scores are the exact checker's on {held_out}, one picture each with the same seeds for all, over {seeds}. "
+        "Contenders are compared seed by seed: the same flipped labels, and the same order of examples where they learn "
+        "from the same pairs."
     )
     intervals = (
-        f"Intervals are 95 % percentile bootstrap intervals of {sizes.resamples:,} resamples: captions and training seeds "
-        "are resampled together, each with replacement, and the spread over seeds is stretched for their small number. "
-        "Settings are not chosen again in a resample."
+        "Intervals are at 95 %: half-widths of Student's t over captions and over training seeds, added in quadrature; few "
+        "seeds make them wide. A seed chooses its settings anew, so what the choice adds is in them; the pairs and the "
+        "jury's labels are one draw, and what others would add is not."
     )
     noise = (
         "Label noise is the share of the jury's decided labels that were turned round on top of its own mistakes; the "
@@ -206,7 +205,7 @@ def markdown(data: LabReport) -> str:
                 _percentage(row.noise),
                 *(f"{getattr(row, measure):.3f}" for measure in MEASURES),
                 str(row.candidates),
-                settings_words(row),
+                f"{settings_words(row)} ({row.chosen} of {row.seeds})" if row.candidates else "",
                 str(row.steps),
                 str(data.pairs.get(row.contender, 0)),
                 f"{row.diverged} of {row.seeds}, {row.tuning_diverged} in tuning",

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from infra.config import ConfigError
 from infra.dag import Context, Inputs, TableStage
-from infra.identity import seed_of
-from pipelines.algorithms.metrics.bootstrap import Bootstrap
 from pipelines.algorithms.metrics.crossed import crossed_interval
 from pipelines.models.miniature.checker import check
 from pipelines.models.miniature.grammar import Expectation
@@ -68,13 +66,10 @@ class Claims(TableStage):
     "Of the training captions: the checker's word on them is how strong their generators are known to be."
     arena: Arena
     claims: tuple[Claim, ...]
-    bootstrap: Bootstrap = Bootstrap()
-    seed: int = Field(0, ge=0)
-    "Of the bootstrap."
 
     @model_validator(mode="after")
     def _known(self) -> Claims:
-        noises = {one.name: set(one.noises) for one in self.trials.tuning.contenders}
+        noises = {one.name: set(one.noises) for one in self.trials.contenders}
         names = [claim.name for claim in self.claims]
         for claim in self.claims:
             if names.count(claim.name) > 1:
@@ -94,12 +89,12 @@ class Claims(TableStage):
 
         runs = self._runs(context)
         found = [row for claim in self.claims for row in self._verdicts(claim, runs)]
-        scores, roster = self._scores(context, runs), self._roster(context)
+        scores, roster = self._scores(runs), self._roster(context)
         context.emit("scores", scores)
         context.emit("roster", roster)
         for word in (HOLDS, FAILS, OPEN):
             context.metric(word, sum(row.verdict == word and row.measure == MEASURES[0] for row in found))
-        tuning = self.trials.tuning
+        trials = self.trials
         pairs = {trial.contender: trial.pairs for one in runs.values() for trial in one.trials if trial.noise == 0}
         data = lab.LabReport(
             verdicts=found,
@@ -107,14 +102,13 @@ class Claims(TableStage):
             roster=roster,
             claims=[(claim.name, claim.statement) for claim in self.claims],
             sizes=lab.Sizes(
-                training=tuning.prompts.train,
-                tuning=tuning.captions,
-                evaluation=tuning.prompts.evaluation,
-                seeds=self.trials.seeds,
-                candidates=tuning.budget,
-                steps=tuning.steps,
-                batch=tuning.batch,
-                resamples=self.bootstrap.resamples,
+                training=trials.prompts.train,
+                tuning=trials.captions,
+                evaluation=trials.prompts.evaluation,
+                seeds=trials.seeds,
+                candidates=trials.budget,
+                steps=trials.steps,
+                batch=trials.batch,
             ),
             pairs=pairs,
             target=self.key,
@@ -136,28 +130,34 @@ class Claims(TableStage):
     def _verdicts(self, claim: Claim, runs: Mapping[tuple[str, float], Runs]) -> Iterator[ClaimVerdict]:
         for measure in MEASURES:
             for noise in claim.noises:
-                generator = np.random.default_rng(seed_of(self.seed, claim.name, measure, str(noise)))
-                yield judge(claim, runs, noise=noise, measure=measure, generator=generator, options=self.bootstrap)
+                yield judge(claim, runs, noise=noise, measure=measure)
 
-    def _scores(self, context: Context, runs: Mapping[tuple[str, float], Runs]) -> list[ContenderScore]:
+    def _scores(self, runs: Mapping[tuple[str, float], Runs]) -> list[ContenderScore]:
         """The base first, then contenders in their order."""
-        tuning = self.trials.tuning
-        diverged: dict[tuple[str, float], int] = defaultdict(int)
-        for row in context.table(tuning, ["contender", "noise", "diverged"]).to_pylist():
-            diverged[row["contender"], row["noise"]] += bool(row["diverged"])
-        titles = {BASE: "the generator as it is"} | {one.name: one.title for one in tuning.contenders}
-        places = [(BASE, 0.0)] + [(one.name, noise) for one in tuning.contenders for noise in one.noises]
+        compared = self.trials.contenders
+        titles = {BASE: "the generator as it is"} | {one.name: one.title for one in compared}
+        places = [(BASE, 0.0)] + [(one.name, noise) for one in compared for noise in one.noises]
         found = []
         for name, noise in places:
             if (name, noise) not in runs:
                 continue
             mine = runs[name, noise]
-            means = [float(mine.scores(measure, mine.seeds).mean()) for measure in MEASURES]
-            first = mine.trials[0]
-            budget = 0 if name == BASE else tuning.budget
-            ended = (mine.diverged(mine.seeds), diverged[name, noise])
-            row = (name, titles[name], noise, first.settings, budget, first.steps, *means, len(mine.seeds), *ended)
-            found.append(ContenderScore(*row))
+            settings, chosen = Counter(trial.settings for trial in mine.trials).most_common(1)[0]
+            found.append(
+                ContenderScore(
+                    contender=name,
+                    title=titles[name],
+                    noise=noise,
+                    settings=settings,
+                    chosen=chosen,
+                    candidates=len(mine.trials[0].tried),
+                    steps=mine.trials[0].steps,
+                    **{measure: float(mine.scores(measure, mine.seeds).mean()) for measure in MEASURES},
+                    seeds=len(mine.seeds),
+                    diverged=mine.diverged(mine.seeds),
+                    tuning_diverged=sum(trial.failed for trial in mine.trials),
+                )
+            )
         return found
 
     def _roster(self, context: Context) -> list[KnownStrength]:
@@ -185,10 +185,10 @@ class Claims(TableStage):
 
     def demand(self) -> str:
         """The expected wall time of the whole laboratory."""
-        tuning = self.trials.tuning
-        data = SECONDS_TO_START + SECONDS_PER_CAPTION * tuning.prompts.train * 2 / tuning.resources.workers
-        whole = data + tuning.expected_seconds() + self.trials.expected_seconds()
-        return f"the whole laboratory {in_minutes(whole, tuning.resources.workers)}"
+        trials = self.trials
+        data = SECONDS_TO_START + SECONDS_PER_CAPTION * trials.prompts.train * 2 / trials.resources.workers
+        whole = data + trials.expected_seconds()
+        return f"the whole laboratory {in_minutes(whole, trials.resources.workers)}"
 
 
 def judge(
@@ -197,8 +197,6 @@ def judge(
     *,
     noise: float,
     measure: str,
-    generator: np.random.Generator,
-    options: Bootstrap,
 ) -> ClaimVerdict:
     """Better minus worse over all captions and the seeds that both have; the base is one run against every seed."""
     if (claim.better, noise) not in runs or (claim.worse != BASE and (claim.worse, noise) not in runs):
@@ -210,7 +208,7 @@ def judge(
         raise ConfigError(f"claim {claim.name}: both sides have no training seed in common; raise --seeds")
     theirs = worse.seeds * len(seeds) if claim.worse == BASE else seeds
     ours, other = better.scores(measure, seeds), worse.scores(measure, theirs)
-    interval = crossed_interval(ours - other, generator=generator, options=options)
+    interval = crossed_interval(ours - other)
     return ClaimVerdict(
         claim=claim.name,
         statement=claim.statement,

@@ -1,11 +1,13 @@
-"""A trial: one training run in the worker's own process, then the exact checker on what the tuned policy draws.
+"""A trial: every setting trained in the worker's own process, one chosen, and the exact checker on what its policy draws.
 
 Training begins in a second here; Ray Train needs twenty to start. A run that diverges is a result, not an error.
 """
 
 from __future__ import annotations
 
+import math
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,8 @@ from pipelines.stages.objective import PolicySpec, PreferenceObjective
 
 FAMILY = "miniature"
 PHASES = TypeAdapter(tuple[Phase, ...])
+CANDIDATES = TypeAdapter(tuple[tuple[Phase, ...], ...])
+"""The settings of a contender, each its phases in order."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,8 @@ class Experiment:
     near: tuple[str, ...]
     batch: int
     times: TimeSampler
-    captions: tuple[Shown, ...]
+    tuning: tuple[Shown, ...]
+    held_out: tuple[Shown, ...]
 
     def open(self) -> None:
         """One thread a worker: the machine's cores are shared by processes."""
@@ -83,29 +88,43 @@ class Experiment:
         return [self._trial(cell) for cell in cells.to_pylist()]
 
     def _trial(self, cell: dict[str, Any]) -> Trial:
-        data = cell.pop("data")
+        data, candidates = cell.pop("data"), CANDIDATES.validate_json(cell.pop("candidates"))
         with tempfile.TemporaryDirectory(prefix="salon-trial-") as folder:
-            if cell["contender"] == BASE:
-                outcome = Outcome(self.base, 0, "", None)
-            else:
-                outcome = self._train(cell, data, Path(folder))
-            scores = self._scores(outcome.policy)
-        ended = {"pairs": outcome.pairs, "diverged": outcome.diverged, "implicit_accuracy": outcome.accuracy}
-        return Trial(**cell, **ended, **scores)
+            outcomes, tried, chosen = [Outcome(self.base, 0, "", None)], [], 0
+            if cell["contender"] != BASE:
+                given = {"noise": cell["noise"], "seed": cell["seed"], "arena": self.arena}
+                pairs = material(self.examples, data=data, near=self.near, **given)
+                outcomes = [
+                    self._train(phases, pairs, Path(folder) / str(number), steps=cell["steps"], seed=cell["seed"])
+                    for number, phases in enumerate(candidates)
+                ]
+                scores = [self._scores(outcome.policy, self.tuning) for outcome in outcomes]
+                chosen = best(scores)
+                tried = [_mean(found[MEASURES[0]]) for found in scores]
+            outcome = outcomes[chosen]
+            scored = self._scores(outcome.policy, self.held_out)
+        return Trial(
+            **cell,
+            tried=tried,
+            failed=sum(bool(one.diverged) for one in outcomes),
+            candidate=chosen,
+            settings=PHASES.dump_json(candidates[chosen]).decode() if candidates else "[]",
+            pairs=outcome.pairs,
+            diverged=outcome.diverged,
+            implicit_accuracy=outcome.accuracy,
+            **scored,
+        )
 
-    def _train(self, cell: dict[str, Any], data: Any, folder: Path) -> Outcome:
+    def _train(self, phases: tuple[Phase, ...], pairs: pa.Table, folder: Path, *, steps: int, seed: int) -> Outcome:
         """The phases in order; each starts from, and stays close to, what the one before it left."""
-        given = {"noise": cell["noise"], "seed": cell["seed"], "arena": self.arena}
-        pairs = material(self.examples, data=data, near=self.near, **given)
-        phases, left = PHASES.validate_json(cell["settings"]), cell["steps"]
-        start, accuracy, used = None, None, 0
+        start, accuracy, used, left = None, None, 0, steps
         for number, phase in enumerate(phases):
-            steps = left if phase is phases[-1] else max(1, min(left - 1, round(phase.share * cell["steps"])))
-            left -= steps
+            share = left if phase is phases[-1] else max(1, min(left - 1, round(phase.share * steps)))
+            left -= share
             mine = pairs if phase.method.keeps_ties else pairs.filter(pc.invert(pairs["tie"]))
             used = max(used, mine.num_rows)
             try:
-                checkpoint = self._phase(phase, mine, folder / str(number), start, steps, cell["seed"])
+                checkpoint = self._phase(phase, mine, folder / str(number), start, share, seed)
             except Halt as reason:
                 return Outcome(None, used, str(reason), None)
             start = Start(checkpoint / EXPORT, Full())
@@ -139,9 +158,9 @@ class Experiment:
         )
         return here(train, Training(objective, options), folder=folder / "run", on_report=None)
 
-    def _scores(self, policy: Generator | None) -> dict[str, Any]:
+    @staticmethod
+    def _scores(policy: Generator | None, shown: tuple[Shown, ...]) -> dict[str, Any]:
         """Every measure, a number a caption; zeros without a policy."""
-        shown = self.captions
         if policy is None:
             return {measure: [0.0] * len(shown) for measure in MEASURES}
         pictures = policy.load().sample([one.text for one in shown], [one.seed for one in shown])
@@ -149,3 +168,13 @@ class Experiment:
             check(picture, Expectation.from_json(one.expectation)) for picture, one in zip(pictures, shown, strict=True)
         ]
         return {measure: [float(getattr(one, measure)) for one in checked] for measure in MEASURES}
+
+
+def best(scores: Sequence[Mapping[str, Sequence[float]]]) -> int:
+    """Which candidate's scores are highest in the mean: by strict, then partial, then quality; the first of equals."""
+    means = [tuple(_mean(found[measure]) for measure in MEASURES) for found in scores]
+    return means.index(max(means))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)

@@ -51,25 +51,25 @@ def plans(store, **changed):
     return {one.node: planner.plan(one) for one in topological(lab(**SMALL | changed))}
 
 
-def test_a_trial_for_every_candidate_then_for_every_seed_and_one_for_the_base(finished):
-    tuning = finished.artifact(stage("tuning")).table(Trial).to_pylist()
-    trials = finished.artifact(stage("trials")).table(Trial).to_pylist()
-    assert len(tuning) == 2 * CELLS and len(trials) == CELLS + 1
-    assert {plan.state for plan in plans(finished).values()} == {HIT}
-    assert not {row["seed"] for row in tuning} & {row["seed"] for row in trials if row["contender"] != BASE}
-    assert all(len(row["strict"]) == 6 and not row["diverged"] for row in tuning + trials)
+def test_a_trial_for_every_noise_level_and_seed_tries_every_setting_and_one_is_the_base(finished):
+    rows = finished.artifact(stage("trials")).table(Trial).to_pylist()
+    assert len(rows) == CELLS + 1 and {plan.state for plan in plans(finished).values()} == {HIT}
+    assert all(len(row["strict"]) == 6 and not row["diverged"] and not row["failed"] for row in rows)
+    for row in rows:
+        assert len(row["tried"]) == (0 if row["contender"] == BASE else 2)
+        assert not row["tried"] or row["tried"][row["candidate"]] == max(row["tried"])
 
 
 def test_another_method_or_seed_computes_its_own_trials_only(finished):
-    more = plans(finished, methods=("dpo", "sft", "rwr"))
-    assert more["tuning"].state == PARTIAL and (more["tuning"].to_reuse, more["tuning"].to_do) == (2 * CELLS, 4)
-    again = plans(finished, seeds=2)
-    assert again["tuning"].state == HIT and (again["trials"].to_reuse, again["trials"].to_do) == (CELLS + 1, CELLS)
+    more = plans(finished, methods=("dpo", "sft", "rwr"))["trials"]
+    assert (more.state, more.to_reuse, more.to_do) == (PARTIAL, CELLS + 1, 2)
+    again = plans(finished, seeds=2)["trials"]
+    assert (again.to_reuse, again.to_do) == (CELLS + 1, CELLS)
 
 
 def test_tuning_captions_are_neither_rendered_nor_held_out(finished):
     prompts = finished.artifact(stage("prompts")).table(Prompt, ["text"])["text"].to_pylist()
-    shown = [one.text for one in stage("tuning").tuning_captions()]
+    shown = [one.text for one in stage("trials").tuning_captions()]
     assert len(set(shown)) == 6 and not set(shown) & set(prompts)
     assert {split_of(text) for text in shown} == {"train"}
 
@@ -85,14 +85,18 @@ def test_a_trial_run_again_is_the_same_row(finished):
     assert again == rows[again.id] and again.pairs > 0
 
 
-def test_a_training_that_diverges_is_a_row_that_says_so(finished):
+def test_settings_that_diverge_are_not_chosen_and_a_trial_of_none_else_says_so(finished):
     inputs = StoreInputs(finished)
-    tuning = stage("tuning")
-    cell = next(row for row in tuning.cells(inputs).to_pylist() if row["contender"] == "sft")
-    phases = json.loads(cell["settings"])
-    wild = json.dumps([phases[0] | {"learning_rate": 1e30}])
-    row = tuning.worker(inputs)._trial(cell | {"settings": wild, "steps": 4})
-    assert "not a finite number" in row.diverged and sum(row.strict) == sum(row.partial) == sum(row.quality) == 0
+    trials = stage("trials")
+    cell = next(row for row in trials.cells(inputs).to_pylist() if row["contender"] == "sft")
+    phases = json.loads(cell["candidates"])[0]
+    wild = [phases[0] | {"learning_rate": 1e30}]
+    worker = trials.worker(inputs)
+    row = worker._trial(cell | {"candidates": json.dumps([wild, phases]), "steps": 4})
+    assert (row.candidate, row.failed, row.diverged, row.tried[0]) == (1, 1, "", 0.0)
+    row = worker._trial(cell | {"candidates": json.dumps([wild, wild]), "steps": 4})
+    assert row.failed == 2 and "not a finite number" in row.diverged
+    assert sum(row.strict) == sum(row.partial) == sum(row.quality) == 0
 
 
 def test_gaps_of_unflipped_labels_are_the_arenas_own(finished):
@@ -148,5 +152,5 @@ def test_quick_is_a_flag_and_an_unknown_method_is_named():
 
 
 def test_captions_are_known_by_their_order(finished):
-    shown = stage("trials").captions(StoreInputs(finished))
+    shown = stage("trials").held_out(StoreInputs(finished))
     assert captions_key(shown) != captions_key(shown[::-1])
