@@ -155,7 +155,7 @@ def test_the_jurys_pairs_are_exported_as_it_judged_them(finished, tmp_path):
         for row in store.artifact(stage("label")).rows(Preference)
     ]
     for name in ("salon", "pickapic"):
-        written(name, tmp_path / name, judged(store, "first", None))
+        written(name, tmp_path / name, judged(store, "first", None), renamed={})
         found, wrong = read(tmp_path / name, format=name)
         assert not wrong
         assert essence(found) == sorted(said)
