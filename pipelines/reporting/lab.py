@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -65,16 +66,11 @@ def write(data: LabReport, folder: Path) -> None:
 
 
 def headline(data: LabReport) -> str:
-    """How many comparisons hold, do not, and are open, by either measure."""
-    counts = {
-        measure: [sum(row.measure == measure and row.verdict == word for row in data.verdicts) for word in COLOUR]
-        for measure in MEASURES
-    }
-    words = [
-        f"by {name}, {holds} hold, {fails} do not hold and {left} are undecided"
-        for name, (holds, fails, left) in counts.items()
-    ]
-    return f"Of {text.plural(sum(counts[MAIN]), 'comparison')}, with 95 % intervals: {'; '.join(words)}."
+    """How many comparisons hold and how many do not, by each measure."""
+    counts = {word: Counter(row.measure for row in data.verdicts if row.verdict == word) for word in COLOUR}
+    compared = text.plural(sum(row.measure == MAIN for row in data.verdicts), "comparison")
+    hold, fail = (", ".join(f"{counts[word][name]} by {name}" for name in MEASURES) for word in ("holds", "does not hold"))
+    return f"Of {compared} with 95 % intervals, these hold: {hold}; these do not: {fail}. The others are undecided."
 
 
 def method(data: LabReport) -> list[str]:
