@@ -35,6 +35,6 @@ def crossed_interval(values: Float[np.ndarray, "seeds captions"], *, level: floa
 
 def _quantile(freedom: int, level: float) -> float:
     """Student's t that so many degrees of freedom stay below in size, a share `level` of the time."""
-    from scipy.special import stdtrit
+    from scipy.special import stdtrit  # pyright: ignore[reportMissingTypeStubs]
 
     return float(stdtrit(freedom, 0.5 + level / 2))
