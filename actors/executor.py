@@ -9,13 +9,13 @@ from types import TracebackType
 from typing import Any
 
 from actors.shard import ShardJob
-from infra import cluster
-from infra.dag import Resources, RowStage, Worker
-from infra.shards import ShardDone
+from infra.cluster import connection as cluster
+from infra.dag.shards import ShardDone
+from infra.dag.stage import Resources, RowStage, Worker
 
 
 class RayExecutor:
-    """Implements `infra.run.Executor`; use it as a context manager, so that actors and Ray end with the run."""
+    """Implements `infra.dag.run.Executor`; use it as a context manager, so that actors and Ray end with the run."""
 
     def __init__(self, address: str = cluster.LOCAL, *, workers: int = 2) -> None:
         self.address = address
@@ -40,7 +40,7 @@ class RayExecutor:
         return nullcontext()
 
     def call(self, function: Callable[..., Any], *arguments: Any, poll: Callable[[], None]) -> Any:
-        """See `infra.cluster.call`."""
+        """See `infra.cluster.connection.call`."""
         return cluster.call(function, *arguments, poll=poll)
 
     def shards(

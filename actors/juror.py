@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from actors.engines.answers import Answer, Engine, LoadedEngine, Picture, Question
+from actors.serving.engine import Answer, Engine, LoadedEngine, Picture, Question
 
 
 class Verdict(Protocol):

@@ -17,10 +17,10 @@ import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError, RayActorError, RayTaskError
 
 from actors.shard import DeviceLost, ShardJob, ShardRunner, quarantined
-from infra.cluster import options
-from infra.dag import Resources
-from infra.shards import RowError, ShardDone
-from infra.tables import DamagedFile
+from infra.cluster.connection import options
+from infra.dag.shards import RowError, ShardDone
+from infra.dag.stage import Resources
+from infra.store.tables import DamagedFile
 
 OPEN_TRIES = 3
 

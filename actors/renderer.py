@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from actors.protocols import LoadedSampler, Sampler
-from infra.tables import Image
+from infra.store.tables import Image
 
 
 def device_of_process() -> str:

@@ -18,10 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from infra.dag import Worker
-from infra.record import read_record
-from infra.shards import CELLS, REUSE, RowError, ShardDone, errors_name, part_name
-from infra.tables import DamagedFile, check_schema, read_unrecorded, read_verified, schema_of, to_table, write_table
+from infra.dag.shards import CELLS, REUSE, RowError, ShardDone, errors_name, part_name
+from infra.dag.stage import Worker
+from infra.store.record import read_record
+from infra.store.tables import DamagedFile, check_schema, read_unrecorded, read_verified, schema_of, to_table, write_table
 
 FATAL = ("OutOfMemoryError", "AcceleratorError", "EngineDeadError")
 

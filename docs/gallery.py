@@ -10,8 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 from PIL import Image, ImageDraw
 
-from infra.record import read_record
-from infra.tables import read_verified
+from infra.store.record import read_record
+from infra.store.tables import read_verified
 
 TASKS = ("single", "two", "counting", "colours", "position", "attribution")
 PER_TASK, SCALE, GAP, MARK = 3, 4, 8, 6

@@ -46,7 +46,9 @@ def canonical(value: Any) -> Any:
             raise TypeError("only string keys have a stable form")
         return {key: canonical(value[key]) for key in sorted(value)}
     if isinstance(value, Path):
-        raise TypeError(f"the path {value} says where, not what; use infra.files.Folder, whose identity is its content")
+        raise TypeError(
+            f"the path {value} says where, not what; use infra.store.files.Folder, whose identity is its content"
+        )
     raise TypeError(f"{type(value).__name__} has no stable form; make it a Config or give it identity()")
 
 

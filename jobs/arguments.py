@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 
 import pipelines.recipes
 from infra.config import Config, ConfigError
-from infra.dag import Stage
+from infra.dag.stage import Stage
 
 Recipe = Callable[..., Stage]
 DEFAULT_ROOT = "salon-store"
@@ -40,8 +40,8 @@ class Parser(argparse.ArgumentParser):
 
 
 def recipe_names() -> list[str]:
-    """Names of the recipes in `pipelines.recipes`."""
-    return sorted(info.name for info in pkgutil.iter_modules(pipelines.recipes.__path__))
+    """Names of the recipes in `pipelines.recipes`: its modules; what recipes share lies in a package of it."""
+    return sorted(info.name for info in pkgutil.iter_modules(pipelines.recipes.__path__) if not info.ispkg)
 
 
 def load_recipe(name: str) -> Recipe:

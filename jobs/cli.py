@@ -8,7 +8,7 @@ from importlib import import_module
 from keyword import iskeyword
 
 from infra.config import ConfigError
-from infra.record import NewerRecord
+from infra.store.record import NewerRecord
 
 COMMANDS = {
     "run": "compute what a recipe is missing",

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from infra.artifacts import Store
 from infra.config import ConfigError
-from infra.plan import differences, flatten
-from infra.record import Record, read_record
-from infra.source import ROOT, normalised
+from infra.dag.plan import differences, flatten
+from infra.dag.source import ROOT, normalised
+from infra.store.artifacts import Store
+from infra.store.record import Record, read_record
 from jobs.arguments import DEFAULT_ROOT, Parser
 from jobs.show import size
 
@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="machine-readable")
     parsed = parser.parse_args(argv)
 
-    from infra.views import select_runs
+    from infra.store.views import select_runs
 
     store = Store(parsed.root)
     run = select_runs(store, parsed.run)[0]

@@ -15,13 +15,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.artifacts import Artifact, RowReader, Store
 from infra.config import ConfigError
-from infra.record import read_record
+from infra.store.artifacts import Artifact, RowReader, Store
+from infra.store.record import read_record
 from jobs.arguments import DEFAULT_ROOT, Parser
 from pipelines.exchange.formats import FORMATS, format_named, written_names
 from pipelines.exchange.pairs import Layout, Pair
-from pipelines.schemas import Clip, DimensionMargin, Picture, Preference
+from pipelines.schemas.samples import Clip, Picture
+from pipelines.schemas.votes import DimensionMargin, Preference
 
 LABELS = ("label", "import_labels")
 PICTURES = {"render": Picture, "import": Picture, "import_clips": Clip}
@@ -105,7 +106,7 @@ def artifact(store: Store, stage: str, key: str) -> Artifact:
 
 def judged(store: Store, run: str | None, node: str | None) -> Judged:
     """The labels of a run (by name, or the newest with some) and their pictures; raises ConfigError with what there is."""
-    from infra.views import select_runs
+    from infra.store.views import select_runs
 
     runs = select_runs(store, run) if run else list(reversed(store.runs())) or select_runs(store, None)
     for one in runs:

@@ -6,9 +6,9 @@ import sys
 from argparse import ArgumentTypeError
 from pathlib import Path
 
-from infra.artifacts import Store
 from infra.config import ConfigError
-from infra.garbage import Collector, remove
+from infra.store.artifacts import Store
+from infra.store.garbage import Collector, remove
 from jobs.arguments import DEFAULT_ROOT, Parser
 from jobs.show import size
 

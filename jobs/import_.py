@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from actors.executor import RayExecutor
-from infra.artifacts import Artifact, Store
 from infra.config import ConfigError
-from infra.dag import Resources
-from infra.files import Folder
-from infra.run import Runner, StageFailed
-from infra.selection import Selection
-from infra.shards import RowError
-from infra.tables import from_table, read_verified
+from infra.dag.run import Runner, StageFailed
+from infra.dag.selection import Selection
+from infra.dag.shards import RowError
+from infra.dag.stage import Resources
+from infra.store.artifacts import Artifact, Store
+from infra.store.files import Folder
+from infra.store.tables import from_table, read_verified
 from jobs.arguments import DEFAULT_ROOT, Parser
 from jobs.progress import Console
 from pipelines.exchange.folder import clips_in

@@ -6,11 +6,11 @@ import json
 import sys
 from dataclasses import asdict
 
-from infra.artifacts import Store
-from infra.dag import topological
-from infra.plan import HIT, NodePlan, Planner, Policy
-from infra.selection import Selection
-from infra.source import Sources
+from infra.dag.plan import HIT, NodePlan, Planner, Policy
+from infra.dag.selection import Selection
+from infra.dag.source import Sources
+from infra.dag.stage import topological
+from infra.store.artifacts import Store
 from jobs.arguments import Parser, build, common
 from jobs.progress import describe, source_note
 

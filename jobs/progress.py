@@ -6,8 +6,8 @@ import sys
 import time
 from typing import Any, TextIO
 
-from infra.plan import HIT, NodePlan
-from infra.record import Record
+from infra.dag.plan import HIT, NodePlan
+from infra.store.record import Record
 
 LINE_EVERY_S = 10.0
 
@@ -46,7 +46,7 @@ def duration(seconds: float) -> str:
 
 
 class Console:
-    """Implements `infra.run.Progress` on a stream."""
+    """Implements `infra.dag.run.Progress` on a stream."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stdout

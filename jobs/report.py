@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from infra.artifacts import Artifact, Store
 from infra.config import ConfigError
-from infra.record import read_record
-from infra.tables import DamagedFile, write_atomic
+from infra.store.artifacts import Artifact, Store
+from infra.store.record import read_record
+from infra.store.tables import DamagedFile, write_atomic
 from jobs.arguments import DEFAULT_ROOT, Parser
 
 PAGES = {"report": "report.html", "claims": "lab.html"}

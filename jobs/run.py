@@ -6,10 +6,10 @@ import shlex
 import sys
 
 from actors.executor import RayExecutor
-from infra.artifacts import Store
-from infra.plan import Policy
-from infra.run import Runner, StageFailed
-from infra.selection import Selection
+from infra.dag.plan import Policy
+from infra.dag.run import Runner, StageFailed
+from infra.dag.selection import Selection
+from infra.store.artifacts import Store
 from jobs.arguments import Parser, build, common
 from jobs.progress import Console
 

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from infra.artifacts import Store, damaged_files
-from infra.record import read_record
+from infra.store.artifacts import Store, damaged_files
+from infra.store.record import read_record
 from jobs.arguments import DEFAULT_ROOT, Parser
 from jobs.progress import duration
 from jobs.sql import lines
@@ -22,7 +22,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="machine-readable")
     parsed = parser.parse_args(argv)
 
-    from infra.views import select_runs
+    from infra.store.views import select_runs
 
     store = Store(parsed.root)
     if parsed.run is None:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from infra.artifacts import Store
+from infra.store.artifacts import Store
 from jobs.arguments import DEFAULT_ROOT, Parser
 
 
@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
     form.add_argument("--csv", action="store_true", help="CSV with a header")
     parsed = parser.parse_args(argv)
 
-    from infra.views import Database, select_runs
+    from infra.store.views import Database, select_runs
 
     store = Store(parsed.root)
     runs = select_runs(store, parsed.run)

@@ -12,9 +12,9 @@ import sys
 from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
 
+from infra.cluster.submission import Cluster, Submission, require_small, words_without
 from infra.config import ConfigError
-from infra.source import ROOT, commit
-from infra.submission import Cluster, Submission, require_small, words_without
+from infra.dag.source import ROOT, commit
 from jobs.arguments import Parser, build, common
 
 

@@ -29,7 +29,7 @@ def _one_thread():
 @pytest.fixture(scope="session")
 def ray_session():
     """One local Ray for every test that asks: 16 logical CPUs, no dashboard."""
-    from infra.cluster import connected
+    from infra.cluster.connection import connected
 
     with connected(workers=4):
         yield

@@ -17,7 +17,7 @@ README = re.sub(r"<!-- tree.*?/tree -->", "", (ROOT / "README.md").read_text(), 
 MANIFESTS = {
     path.name: path.read_text()
     for path in [
-        *sorted((ROOT / "infra/manifests").glob("*.yaml")),
+        *sorted((ROOT / "infra/cluster/manifests").glob("*.yaml")),
         ROOT / "docker/compose.yaml",
         ROOT / "docker/Dockerfile",
     ]

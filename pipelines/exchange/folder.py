@@ -16,8 +16,8 @@ from typing import Any
 import pyarrow as pa
 
 from infra.config import ConfigError
-from infra.files import Manifest, manifest
 from infra.identity import group_of, key_of, row_id
+from infra.store.files import Manifest, manifest
 from pipelines.exchange.formats import format_named
 from pipelines.exchange.media import CLIPS
 from pipelines.exchange.pairs import CHOICES, BadRow, Fault, Format, Listing, Media, Row

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from infra.files import Manifest
+from infra.store.files import Manifest
 from pipelines.exchange.media import ending
 from pipelines.exchange.pairs import CHOICES, UNKNOWN, BadRow, Fault, Format, Layout, Listing, Media, Pair, Row
 

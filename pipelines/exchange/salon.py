@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from infra.tables import Image, Video, schema_of
+from infra.store.tables import Image, Video, schema_of
 from pipelines.exchange.card import card
 from pipelines.exchange.files import ParquetFiles
 from pipelines.exchange.pairs import UNKNOWN, BadRow, Layout, Pair, Row

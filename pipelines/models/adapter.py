@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from infra.config import Config, ConfigError
-from infra.files import refuse_unsafe
 from infra.lazy import lazy
+from infra.store.files import refuse_unsafe
 from pipelines.models.comfyui import A, B
-from pipelines.models.denoisers.family import Family
+from pipelines.models.families.base import Family
 
 if TYPE_CHECKING:
     import torch

@@ -16,14 +16,14 @@ from infra.config import ConfigError
 from infra.lazy import lazy
 from pipelines.models.adapter import Full, LoRA, Start, peft_config, read_lora, refuse_other, refuse_unmatched
 from pipelines.models.comfyui import write_comfyui
-from pipelines.models.denoisers.family import INDEX, Condition, family_named, read_index
+from pipelines.models.families.base import INDEX, Condition, family_named, read_index
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
     from pipelines.algorithms.diffusion.path import PathSample
-    from pipelines.models.denoisers.loaded import LoadedFamily
+    from pipelines.models.families.loaded import LoadedFamily
 else:
     torch = lazy("torch")
 
@@ -232,7 +232,7 @@ class Policy:
 
     def _aligned(self, frozen: Any, model: nn.Module) -> nn.Module:
         """The copy computing as the policy does: in the dtype and under the autocast an engine may have given it."""
-        from actors.engines.precision import Autocast
+        from actors.training.engines.precision import Autocast
 
         own: Any = self.model
         if frozen.dtype != own.dtype:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from infra.config import Config, ConfigError
-from infra.files import Folder
+from infra.store.files import Folder
 
 INDEX = "model_index.json"
 WANTED = ("*.safetensors", "*.json", "*.txt", "*.model")  # of each component: weights, configs, tokenizers

@@ -11,11 +11,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from infra.dag import Stage
+from infra.dag.stage import Stage
 from pipelines.algorithms.preference.diffusion_dpo import DiffusionDPO
 from pipelines.algorithms.preference.dspo import DSPO
 from pipelines.algorithms.preference.margin import ArenaMargin, FixedMargin, Margin, NoMargin
-from pipelines.stages.offline import Run, Setup, Source, stage
+from pipelines.recipes.parts.offline import Run, Setup, Source, stage
 
 PAIRS = 851_293  # of Pick-a-Pic v2's training split, ties dropped
 SIDES = {"sd15": 512, "sdxl": 1024}

@@ -12,13 +12,13 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from infra.config import ConfigError
-from infra.dag import Stage
+from infra.dag.stage import Stage
 from pipelines.algorithms.preference.flow_dpo import FlowDPO
 from pipelines.algorithms.preference.methods import AnyMethod
 from pipelines.algorithms.preference.rwr import RWR
 from pipelines.algorithms.preference.scalarisation import Linear
 from pipelines.algorithms.preference.sft import SFT
-from pipelines.stages.offline import Run, Setup, Source, stage
+from pipelines.recipes.parts.offline import Run, Setup, Source, stage
 
 PAIRS = 182_000  # annotated triplets of the paper's table 1
 DIMENSIONS = ("VQ", "MQ", "TA")

@@ -8,27 +8,27 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from infra.config import ConfigError
-from infra.dag import Resources
+from infra.dag.stage import Resources
 from pipelines.algorithms.preference.flow_dpo import FlowDPO
 from pipelines.algorithms.preference.margin import ArenaMargin, FixedMargin
 from pipelines.algorithms.preference.polynomial import AutoAlpha, FixedAlpha
 from pipelines.algorithms.preference.rwr import RWR
 from pipelines.algorithms.preference.sft import SFT
-from pipelines.models.miniature import generators, jurors
-from pipelines.models.miniature.draw import SIZE
-from pipelines.models.miniature.generators import Generator
+from pipelines.laboratory.claims import Claims
+from pipelines.laboratory.contenders import BASE, Claim, Contender, Data, Phase
+from pipelines.laboratory.trials import Trials
+from pipelines.miniature import generators, jurors
+from pipelines.miniature.generators import Generator
+from pipelines.miniature.world.draw import SIZE
 from pipelines.recipes.miniature import FAMILY, POLICY, SOURCES
 from pipelines.stages.arena import Arena
-from pipelines.stages.claims import Claims
 from pipelines.stages.encode import Buckets, Encode, Encoders
 from pipelines.stages.examples import Examples
 from pipelines.stages.judge import Judge
-from pipelines.stages.lab_contenders import BASE, Claim, Contender, Data, Phase
 from pipelines.stages.label import Label
 from pipelines.stages.pair import Pairs
 from pipelines.stages.prompts import Prompts
 from pipelines.stages.render import Render
-from pipelines.stages.trials import Trials
 
 BUDGET = 4
 """Settings a contender may have to choose from, its two learning rates first: with two strengths, or four rates."""

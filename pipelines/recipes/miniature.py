@@ -6,15 +6,15 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
 
-from actors.engines.training import EngineOptions
-from actors.options import TrainerOptions
+from actors.training.engines.engine import EngineOptions
+from actors.training.options import TrainerOptions
 from infra.config import ConfigError
-from infra.dag import Resources
+from infra.dag.stage import Resources
 from pipelines.algorithms.diffusion.flow import UniformTimes
 from pipelines.algorithms.preference.flow_dpo import FlowDPO
+from pipelines.miniature import generators, jurors
+from pipelines.miniature.world.draw import SIZE
 from pipelines.models.adapter import Full, LoRA
-from pipelines.models.miniature import generators, jurors
-from pipelines.models.miniature.draw import SIZE
 from pipelines.stages.arena import Arena
 from pipelines.stages.encode import Buckets, Encode, Encoders
 from pipelines.stages.evaluate import Evaluate

@@ -10,12 +10,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from infra.dag import Stage
+from infra.dag.stage import Stage
 from pipelines.algorithms.preference.diffusion_dpo import DiffusionDPO
 from pipelines.algorithms.preference.flow_dpo import FlowDPO
 from pipelines.algorithms.preference.polynomial import AutoAlpha, FixedAlpha
 from pipelines.algorithms.preference.sft import SFT
-from pipelines.stages.offline import Run, Setup, Source, stage
+from pipelines.recipes.parts.offline import Run, Setup, Source, stage
 
 PAIRS = 1_000_000  # of ViPO-Image-1M
 SIDES = {"sd15": 512, "sdxl": 1024, "sd3.5-medium": 1024, "flux.1-dev": 1024}

@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from infra.dag import Stage
+from infra.dag.stage import Stage
 from pipelines.algorithms.preference.flow_dpo import FlowDPO
 from pipelines.algorithms.preference.polynomial import AutoAlpha, FixedAlpha
-from pipelines.stages.offline import Run, Setup, Source, stage
+from pipelines.recipes.parts.offline import Run, Setup, Source, stage
 
 PAIRS = 300_000  # of ViPO-Video-300K
 SIDE = 960  # of a square of 720p's area

@@ -7,12 +7,12 @@ from typing import Annotated
 from pydantic import Field
 
 from infra.config import ConfigError
-from infra.dag import Resources
-from pipelines.models.miniature import generators, jurors
-from pipelines.models.miniature.pretrain import Pretraining
-from pipelines.stages.pretrain import Pretrain
-from pipelines.stages.train_juror import TrainJuror
-from pipelines.stages.zoo import Zoo
+from infra.dag.stage import Resources
+from pipelines.miniature import generators, jurors
+from pipelines.miniature.making.pretrain import Pretraining
+from pipelines.miniature.stages.pretrain import Pretrain
+from pipelines.miniature.stages.train_juror import TrainJuror
+from pipelines.miniature.stages.zoo import Zoo
 
 
 def zoo(

@@ -6,15 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines.schemas import (
-    Evaluation,
-    EvaluationSummary,
-    JurorStatistics,
-    Rating,
-    RewardAccuracy,
-    RewardStep,
-    TuneStep,
-)
+from pipelines.schemas.evaluation import Evaluation, EvaluationSummary
+from pipelines.schemas.training import RewardAccuracy, RewardStep, TuneStep
+from pipelines.schemas.votes import JurorStatistics, Rating
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from pipelines.reporting.data import ReportData
 from pipelines.reporting.text import count, fixed, percent, plural, signed
-from pipelines.schemas import EvaluationSummary, JurorStatistics
+from pipelines.schemas.evaluation import EvaluationSummary
+from pipelines.schemas.votes import JurorStatistics
 
 STRICT, OVERALL = "strict", "overall"
 MOST_BIAS = 0.05  # |P(first shown is chosen) - 1/2|

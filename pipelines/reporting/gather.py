@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.dag import Context, Lineage, Stage, topological
-from infra.plan import flatten
+from infra.dag.plan import flatten
+from infra.dag.stage import Context, Lineage, Stage, topological
 from pipelines.reporting.data import Duel, Gallery, Labels, Node
 from pipelines.reporting.pictures import draw
 

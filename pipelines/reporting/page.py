@@ -17,7 +17,7 @@ from pipelines.reporting.dag_figure import dag
 from pipelines.reporting.data import ReportData
 from pipelines.reporting.figures import Curve, Estimate
 from pipelines.reporting.pictures import Shown, embed
-from pipelines.schemas import Evaluation
+from pipelines.schemas.evaluation import Evaluation
 
 
 @dataclass(frozen=True)

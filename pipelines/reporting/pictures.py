@@ -8,7 +8,7 @@ import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from infra.tables import Image
+from infra.store.tables import Image
 
 LARGEST = 192  # longest edge, pixels; larger pictures are embedded as reduced JPEG
 SMALL = 96  # up to here, enlarged with hard pixel edges

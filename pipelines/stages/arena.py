@@ -9,13 +9,13 @@ import numpy as np
 from pydantic import Field
 
 from infra.config import ConfigError
-from infra.dag import Context, Inputs, TableStage
+from infra.dag.stage import Context, Inputs, TableStage
 from infra.identity import seed_of
 from pipelines.algorithms.rating.bradley_terry import BradleyTerryRating, fit_with_intervals
 from pipelines.algorithms.rating.counts import count
 from pipelines.algorithms.rating.gap import posterior_gaps
 from pipelines.algorithms.rating.gaussian import GaussianRating, rate
-from pipelines.schemas import Gap, Match, Rating
+from pipelines.schemas.votes import Gap, Match, Rating
 from pipelines.stages.label import Label
 from pipelines.stages.sources import Labels
 

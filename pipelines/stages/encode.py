@@ -18,12 +18,12 @@ from pydantic import Field
 
 from actors.renderer import device_of_process
 from infra.config import Config
-from infra.dag import Context, Inputs, Lookup, RowStage, RunInputs, Unforeseeable, Worker
-from infra.files import Folder, manifest, refuse_unsafe
+from infra.dag.stage import Context, Inputs, Lookup, RowStage, RunInputs, Unforeseeable, Worker
 from infra.identity import group_id, key_of, row_id
-from pipelines.models.denoisers.family import family_named
+from infra.store.files import Folder, manifest, refuse_unsafe
+from pipelines.models.families.base import family_named
 from pipelines.models.weights import Weights
-from pipelines.schemas import Encoded, EncodedSize
+from pipelines.schemas.samples import Encoded, EncodedSize
 from pipelines.stages.sources import Pictures
 
 LATENT, TEXT = "latent", "text"
@@ -48,7 +48,7 @@ class Encoders(Config):
 
 def vae_of(encoders: Encoders) -> dict[str, str]:
     """What decides its latents."""
-    from pipelines.models.denoisers.vae_identity import vae_identity
+    from pipelines.models.families.vae_identity import vae_identity
 
     return vae_identity(encoders.weights.local) if family_named(encoders.family).has_vae else {"class": "pixels"}
 

@@ -16,17 +16,17 @@ from pydantic import Field
 
 from actors.renderer import Models, encode_png
 from infra.config import Config, ConfigError
-from infra.dag import Context, Inputs, RowStage, RunInputs, Worker
+from infra.dag.stage import Context, Inputs, RowStage, RunInputs, Worker
 from infra.identity import group_of, key_of, row_id, seed_of
 from pipelines.algorithms.metrics.bootstrap import Bootstrap, paired_difference
 from pipelines.algorithms.metrics.gate import Gate, Measure, judge
 from pipelines.algorithms.metrics.interval import Interval
 from pipelines.algorithms.metrics.win_rate import win_rate, wins
-from pipelines.models.miniature.checker import check
-from pipelines.models.miniature.generators import Generator
-from pipelines.models.miniature.grammar import TASKS, Expectation
-from pipelines.models.miniature.jurors import JurorModel
-from pipelines.schemas import Evaluation, EvaluationSummary
+from pipelines.miniature.generators import Generator
+from pipelines.miniature.jurors import JurorModel
+from pipelines.miniature.world.checker import check
+from pipelines.miniature.world.grammar import TASKS, Expectation
+from pipelines.schemas.evaluation import Evaluation, EvaluationSummary
 from pipelines.stages.judge import opened
 from pipelines.stages.prompts import Prompts
 from pipelines.stages.reward import Reward
@@ -56,7 +56,7 @@ class Comparison:
 
     def open(self) -> None:
         """Loads both generators and the reward model; jurors as they are asked."""
-        from pipelines.models.reward import load_reward
+        from pipelines.models.rewards.task_tokens import load_reward
 
         self.samplers = {side: generator.load() for side, generator in self.generators.items()}
         self.jurors = Models(self.jury, load=opened, resident=self.resident)

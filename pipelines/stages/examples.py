@@ -14,9 +14,9 @@ import pyarrow as pa
 from pydantic import Field
 
 from infra.config import ConfigError
-from infra.dag import Inputs, RowStage, RunInputs, Worker
+from infra.dag.stage import Inputs, RowStage, RunInputs, Worker
 from pipelines.algorithms.preference.scalarisation import Scalarisation, scalar_labels, scalar_scores
-from pipelines.schemas import Example
+from pipelines.schemas.training import Example
 from pipelines.stages.arena import Arena
 from pipelines.stages.encode import LATENT, TEXT, Encode, text_source
 from pipelines.stages.sources import Labels

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from infra.config import ConfigError
-from infra.dag import Context, TableStage
-from pipelines.schemas import GateReason
+from infra.dag.stage import Context, TableStage
+from pipelines.schemas.evaluation import GateReason
 from pipelines.stages.evaluate import Evaluate
 from pipelines.stages.report import Report
 

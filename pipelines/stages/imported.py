@@ -16,14 +16,15 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from infra.config import Config, ConfigError
-from infra.dag import Context, Inputs, RowStage, RunInputs, Unforeseeable, Worker
-from infra.files import Folder
+from infra.dag.stage import Context, Inputs, RowStage, RunInputs, Unforeseeable, Worker
 from infra.identity import group_id, row_id, seed_of
-from infra.tables import Image, Video
+from infra.store.files import Folder
+from infra.store.tables import Image, Video
 from pipelines.exchange.folder import listing_of, read_pairs
 from pipelines.exchange.formats import FormatName
 from pipelines.exchange.media import MediaReader, Place, size_of
-from pipelines.schemas import Clip, DimensionMargin, Preference
+from pipelines.schemas.samples import Clip
+from pipelines.schemas.votes import DimensionMargin, Preference
 from pipelines.stages.sources import Labels, Pictures
 
 SIDES = ("a", "b")

@@ -10,10 +10,10 @@ from pydantic import Field, field_validator
 
 from actors.juror import Juror, Verdict
 from actors.renderer import Models
-from infra.dag import Inputs, Lookup, RowStage, RunInputs, Worker
+from infra.dag.stage import Inputs, Lookup, RowStage, RunInputs, Worker
 from infra.identity import group_of, key_of, row_id
-from pipelines.models.miniature.jurors import JurorModel
-from pipelines.schemas import Vote
+from pipelines.miniature.jurors import JurorModel
+from pipelines.schemas.votes import Vote
 from pipelines.stages.pair import Pairs
 from pipelines.stages.render import Render
 

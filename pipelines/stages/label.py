@@ -9,12 +9,12 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from infra.dag import Context, Inputs, TableStage
+from infra.dag.stage import Context, Inputs, TableStage
 from pipelines.algorithms.voting.audit import audit
 from pipelines.algorithms.voting.ballots import CHOICES, Consistency, answers, ballots
 from pipelines.algorithms.voting.dawid_skene import DawidSkene
 from pipelines.algorithms.voting.panel import Majority, Unanimous, count_ballots
-from pipelines.schemas import JurorStatistics, Preference
+from pipelines.schemas.votes import JurorStatistics, Preference
 from pipelines.stages.judge import Judge
 from pipelines.stages.pair import Pairs
 from pipelines.stages.sources import Labels

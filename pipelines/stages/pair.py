@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from infra.dag import Context, Inputs, TableStage
+from infra.dag.stage import Context, Inputs, TableStage
 from infra.identity import row_id, seed_of
-from pipelines.schemas import Pair
+from pipelines.schemas.votes import Pair
 from pipelines.stages.render import Render
 
 

@@ -7,10 +7,10 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from infra.dag import Context, Inputs, TableStage
+from infra.dag.stage import Context, Inputs, TableStage
 from infra.identity import group_id
-from pipelines.models.miniature.grammar import captions
-from pipelines.schemas import Prompt
+from pipelines.miniature.world.grammar import captions
+from pipelines.schemas.prompts import Prompt
 
 
 class Prompts(TableStage):

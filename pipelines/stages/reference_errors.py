@@ -14,17 +14,17 @@ import pyarrow as pa
 from pydantic import Field
 
 from actors.renderer import device_of_process
-from infra.dag import Inputs, RowStage, RunInputs, Worker
+from infra.dag.stage import Inputs, RowStage, RunInputs, Worker
 from infra.identity import key_of, row_id
 from pipelines.algorithms.diffusion.flow import TimeSampler, UniformTimes
 from pipelines.algorithms.diffusion.path import per_sample_error
 from pipelines.models.adapter import Full
 from pipelines.models.weights import Weights
-from pipelines.schemas import ReferenceError
+from pipelines.schemas.training import ReferenceError
 from pipelines.stages.examples import Examples
-from pipelines.stages.materials import COLUMNS, Latents, Opened, Randomness, fixed_seed
-from pipelines.stages.objective import PolicySpec, noised_pair
 from pipelines.stages.sources import Trained, origin
+from pipelines.training.data import COLUMNS, Latents, Opened, Randomness, fixed_seed
+from pipelines.training.preference import PolicySpec, noised_pair
 
 
 class Measuring:

@@ -9,10 +9,10 @@ from pydantic import Field, field_validator
 
 from actors.renderer import Renderer
 from infra.config import ConfigError
-from infra.dag import Inputs, RowStage, RunInputs, Worker
+from infra.dag.stage import Inputs, RowStage, RunInputs, Worker
 from infra.identity import group_of, key_of, row_id, seed_of
-from pipelines.models.miniature.generators import Generator
-from pipelines.schemas import Picture
+from pipelines.miniature.generators import Generator
+from pipelines.schemas.samples import Picture
 from pipelines.stages.prompts import Prompts
 from pipelines.stages.sources import Pictures
 

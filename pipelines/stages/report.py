@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from infra.dag import Context, Stage, TableStage
-from pipelines.schemas import Page
+from infra.dag.stage import Context, Stage, TableStage
+from pipelines.schemas.evaluation import Page
 from pipelines.stages.arena import Arena
 from pipelines.stages.evaluate import Evaluate
 from pipelines.stages.label import Label
@@ -42,8 +42,8 @@ class Report(TableStage):
         yield Page(path=FILE, bytes=len(page))
 
     def _gathered(self, context: Context) -> Any:
-        from infra.run import libraries
-        from infra.source import commit
+        from infra.dag.run import libraries
+        from infra.dag.source import commit
         from pipelines.reporting import gather
         from pipelines.reporting.data import ReportData
 

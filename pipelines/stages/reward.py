@@ -13,20 +13,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from actors.engines.training import EngineOptions
-from actors.options import TrainerOptions
-from actors.trainer import EXPORT, Training, read_curve, train
+from actors.training.engines.engine import EngineOptions
+from actors.training.launch import fit, here
+from actors.training.options import TrainerOptions
+from actors.training.trainer import EXPORT, Training, read_curve, train
 from infra.config import ConfigError
-from infra.dag import Context, TableStage
-from infra.files import Folder
-from infra.fit import fit, here
+from infra.dag.stage import Context, TableStage
 from infra.identity import canonical, dumps, seed_of
+from infra.store.files import Folder
 from pipelines.algorithms.diffusion.flow import TimeSampler, UniformTimes
 from pipelines.algorithms.reward.bradley_terry import BradleyTerry
-from pipelines.schemas import RewardAccuracy, RewardStep
+from pipelines.schemas.training import RewardAccuracy, RewardStep
 from pipelines.stages.examples import Examples
-from pipelines.stages.materials import Materials, Randomness
-from pipelines.stages.reward_objective import RewardObjective, accuracy_by_time
+from pipelines.training.data import Materials, Randomness
+from pipelines.training.reward import RewardObjective, accuracy_by_time
 
 
 class Reward(TableStage):
@@ -53,7 +53,7 @@ class Reward(TableStage):
 
     def run(self, context: Context) -> Iterator[RewardAccuracy]:
         """One row a noise level."""
-        from pipelines.models.reward import load_reward
+        from pipelines.models.rewards.task_tokens import load_reward
 
         learnt, held = self._split(context)
         context.metric("pairs", {"train": learnt.num_rows, "held_out": held.num_rows})

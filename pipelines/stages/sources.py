@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from infra.dag import Stage
+from infra.dag.stage import Stage
 from pipelines.models.adapter import Adapter, LoRA, Start
 from pipelines.models.weights import Weights
-from pipelines.schemas import DimensionMargin, Picture, Preference
+from pipelines.schemas.samples import Picture
+from pipelines.schemas.votes import DimensionMargin, Preference
 
 
 class Pictures(Stage):

@@ -12,29 +12,29 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
-from actors.engines.training import EngineOptions
-from actors.options import TrainerOptions
-from actors.trackers import Trackers
-from actors.trainer import EXPORT, PREVIEWS, TRACKED, Training, read_curve, train
+from actors.training.engines.engine import EngineOptions
+from actors.training.launch import fit
+from actors.training.options import TrainerOptions
+from actors.training.trackers import Trackers
+from actors.training.trainer import EXPORT, PREVIEWS, TRACKED, Training, read_curve, train
 from infra.config import Config, ConfigError
-from infra.dag import Context, Inputs, Resources, TableStage
-from infra.files import Folder
-from infra.fit import fit
+from infra.dag.stage import Context, Inputs, Resources, TableStage
 from infra.identity import canonical, dumps, key_of
+from infra.store.files import Folder
 from pipelines.algorithms.diffusion.flow import TimeSampler, UniformTimes
 from pipelines.algorithms.preference.flow_dpo import FlowDPO
 from pipelines.algorithms.preference.methods import AnyMethod
 from pipelines.models.card import CARD, Ancestor, Use, model_card, summary
-from pipelines.models.denoisers.family import expect_family, family_named, read_index
+from pipelines.models.families.base import expect_family, family_named, read_index
 from pipelines.models.memory import ARCHITECTURES, rank_memory
 from pipelines.models.weights import Hub
-from pipelines.schemas import TuneStep
+from pipelines.schemas.training import TuneStep
 from pipelines.stages.encode import TEXT, Encoders, text_source, vae_of
 from pipelines.stages.examples import Examples
-from pipelines.stages.materials import Materials, Randomness
-from pipelines.stages.objective import PolicySpec, PreferenceObjective, PreviewSpec, ReferenceKind
 from pipelines.stages.reference_errors import ReferenceErrors
 from pipelines.stages.sources import Trained, origin
+from pipelines.training.data import Materials, Randomness
+from pipelines.training.preference import PolicySpec, PreferenceObjective, PreviewSpec, ReferenceKind
 
 MINIATURE = "MiniaturePipeline"
 METRICS = tuple(name for name in TuneStep.__dataclass_fields__ if name not in ("step", "learning_rate"))
@@ -281,7 +281,7 @@ class Tune(TableStage, Trained):
     def _card(self, context: Context, curve: list[dict[str, Any]]) -> str:
         """The model card: where the weights come from, how they were made, how the training began and ended."""
         pipeline = read_index(self.policy.local)["_class_name"]
-        module = "diffusers" if pipeline != MINIATURE else "pipelines.models.miniature.pipeline"
+        module = "diffusers" if pipeline != MINIATURE else "pipelines.miniature.pipeline"
         base = self.policy.repo if isinstance(self.policy, Hub) else self.policy.local.name
         lineage = [Ancestor(base, key_of(self.policy), "the generator")]
         lineage += [Ancestor(one.node, one.key, f"{one.rows} rows") for one in context.lineage()]

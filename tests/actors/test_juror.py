@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from actors.engines.transformers import TransformersEngine
+from actors.serving.transformers import TransformersEngine
 from infra.config import ConfigError
-from infra.files import Folder
+from infra.store.files import Folder
 from pipelines.algorithms.prompting.pointwise import Pointwise
-from pipelines.models.miniature.grammar import captions
-from pipelines.models.miniature.juror_scenes import paint, sketch_for
-from pipelines.models.miniature.jurors import shipped
+from pipelines.miniature.jurors import shipped
+from pipelines.miniature.making.juror_scenes import paint, sketch_for
+from pipelines.miniature.world.grammar import captions
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ import pytest
 import torch.distributed as dist
 from safetensors.torch import load_file
 
-from actors.engines.training import EngineOptions
-from actors.options import TrainerOptions
-from actors.trainer import STATE, Training, read_curve, train
-from infra.dag import Resources
-from infra.fit import LocalSession, Session, fit, here, scratch_folder
+from actors.training.engines.engine import EngineOptions
+from actors.training.launch import LocalSession, Session, fit, here, scratch_folder
+from actors.training.options import TrainerOptions
+from actors.training.trainer import STATE, Training, read_curve, train
+from infra.dag.stage import Resources
 from support.line import Line, Net, line_options, net_options
 
 TORCH = EngineOptions(kind="torch")

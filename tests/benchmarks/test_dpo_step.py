@@ -5,14 +5,14 @@ import sys
 import pytest
 import torch
 
-from actors.options import TrainerOptions
-from benchmarks.dpo_step import ADAPTERS, build, most_held, ratio
-from benchmarks.measure import Result
-from benchmarks.pairs import BETA, open_pairs, write_pairs
-from benchmarks.plain_dpo import PlainDPO
+from actors.training.options import TrainerOptions
 from infra.config import ConfigError
 from pipelines.algorithms.diffusion.path import FlowPath
-from pipelines.stages.objective import PreferenceObjective
+from pipelines.training.preference import PreferenceObjective
+from tests.benchmarks.dpo_step import ADAPTERS, build, most_held, ratio
+from tests.benchmarks.measure import Result
+from tests.benchmarks.pairs import BETA, open_pairs, write_pairs
+from tests.benchmarks.plain_dpo import PlainDPO
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ import sys
 import pytest
 import torch
 
-from benchmarks import gpu_tune
+from tests.benchmarks import gpu_tune
 
 ALONE = """
 import sys
-from benchmarks.gpu_tune import main
+from tests.benchmarks.gpu_tune import main
 status = main(sys.argv[1:])
 used = {name.split(".")[0] for name in sys.modules} & {"infra", "actors", "pipelines", "jobs", "ray"}
 sys.exit(f"it imports {used}" if used else status)

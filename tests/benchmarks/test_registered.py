@@ -4,12 +4,12 @@ from importlib import import_module
 
 import pytest
 
-from benchmarks.run import NAMES, main
+from tests.benchmarks.run import NAMES, main
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_registered_benchmark_has_a_run_and_says_what_it_measures(name):
-    module = import_module(f"benchmarks.{name}")
+    module = import_module(f"tests.benchmarks.{name}")
     assert callable(module.run)
     assert module.__doc__
 

@@ -5,8 +5,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.gpu_tune import MEDIUM, RANK, TINY, build
-from benchmarks.sd3_flops import sd3_flops
+from tests.benchmarks.gpu_tune import MEDIUM, RANK, TINY, build
+from tests.benchmarks.sd3_flops import sd3_flops
 
 CPU = torch.device("cpu")
 TOKENS = 7

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from infra.config import Config, ConfigError
-from infra.dag import Resources
-from infra.files import Folder
+from infra.dag.stage import Resources
 from infra.identity import canonical, group_of, key_of, row_id, seed_of
+from infra.store.files import Folder
 from support.numbers import Numbers, Squares, numbers
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from infra.config import ConfigError
-from infra.record import Record
-from infra.tables import FileRecord, sha256_of
+from infra.store.record import Record
+from infra.store.tables import FileRecord, sha256_of
 from jobs.report import main
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from infra.cluster.submission import Submission, excluded, require_small, uploaded, words_without
 from infra.config import ConfigError
-from infra.source import ROOT
-from infra.submission import Submission, excluded, require_small, uploaded, words_without
+from infra.dag.source import ROOT
 
 RECIPE = "support.numbers:numbers"
 

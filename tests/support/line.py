@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from actors.engines.training import EngineOptions
-from actors.objective import Losses
-from actors.options import TrainerOptions
+from actors.training.engines.engine import EngineOptions
+from actors.training.objective import Losses
+from actors.training.options import TrainerOptions
 
 
 @dataclass

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar
 import pyarrow as pa
 from pydantic import Field
 
-from infra.dag import Context, Inputs, Resources, RowStage, RunInputs, Stage, TableStage, Worker
+from infra.dag.stage import Context, Inputs, Resources, RowStage, RunInputs, Stage, TableStage, Worker
 from infra.identity import group_id, row_id
 
 

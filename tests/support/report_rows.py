@@ -7,17 +7,11 @@ from dataclasses import replace
 
 from PIL import Image as Pillow
 
-from infra.tables import Image
+from infra.store.tables import Image
 from pipelines.reporting.data import Duel, Gallery, Labels, Node, ReportData
-from pipelines.schemas import (
-    Evaluation,
-    EvaluationSummary,
-    JurorStatistics,
-    Rating,
-    RewardAccuracy,
-    RewardStep,
-    TuneStep,
-)
+from pipelines.schemas.evaluation import Evaluation, EvaluationSummary
+from pipelines.schemas.training import RewardAccuracy, RewardStep, TuneStep
+from pipelines.schemas.votes import JurorStatistics, Rating
 
 TASKS = ("single", "two", "counting", "colours", "position", "attribution")
 HOSTILE = "<script>alert('1')</script> \"two\" <img src=http://evil.example/x onerror=alert(1)> & {{ 7 * 7 }} \u202e\x00"

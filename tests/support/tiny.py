@@ -243,9 +243,9 @@ def _wan():
 
 
 def _miniature():
-    from pipelines.models.miniature.denoiser import build_sd3
-    from pipelines.models.miniature.pipeline import assemble
-    from pipelines.models.miniature.text import TextOptions, build_text_encoder
+    from pipelines.miniature.denoiser import build_sd3
+    from pipelines.miniature.pipeline import assemble
+    from pipelines.miniature.text import TextOptions, build_text_encoder
 
     denoiser = build_sd3(layers=2, heads=2, head_width=16, text_width=TEXT_WIDTH, seed=0)
     torch.nn.init.normal_(denoiser.proj_out.weight, std=0.05)  # it starts at zero, where every error is the same

@@ -8,21 +8,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from actors.engines.training import EngineOptions
-from actors.options import TrainerOptions
-from actors.trainer import Training
-from infra.artifacts import RowReader
-from infra.tables import read_unrecorded, to_table, write_table
+from actors.training.engines.engine import EngineOptions
+from actors.training.options import TrainerOptions
+from actors.training.trainer import Training
+from infra.store.artifacts import RowReader
+from infra.store.tables import read_unrecorded, to_table, write_table
 from pipelines.algorithms.diffusion.flow import UniformTimes
 from pipelines.algorithms.preference.diffusion_dpo import DiffusionDPO
 from pipelines.algorithms.preference.flow_dpo import FlowDPO
 from pipelines.algorithms.preference.methods import AnyMethod
 from pipelines.models.adapter import Full, LoRA, Start
-from pipelines.models.denoisers.family import family_named
-from pipelines.schemas import Encoded, Example, ReferenceError
-from pipelines.stages.materials import Materials, Randomness
-from pipelines.stages.objective import PolicySpec, PreferenceObjective, PreviewSpec, ReferenceKind
+from pipelines.models.families.base import family_named
+from pipelines.schemas.samples import Encoded
+from pipelines.schemas.training import Example, ReferenceError
 from pipelines.stages.reference_errors import Measuring
+from pipelines.training.data import Materials, Randomness
+from pipelines.training.preference import PolicySpec, PreferenceObjective, PreviewSpec, ReferenceKind
 from support.tiny import write_tiny
 
 SMALL = LoRA(rank=4, alpha=8)
@@ -64,7 +65,7 @@ def write_world(root: Path, *, family: str = "miniature", pairs: int = 24, ties:
 
 def _loud(folder: Path) -> None:
     """The miniature's network starts by answering 0; here it says something."""
-    from pipelines.models.miniature.pipeline import load_pipeline
+    from pipelines.miniature.pipeline import load_pipeline
 
     pipeline = load_pipeline(folder)
     with torch.random.fork_rng(devices=[]):

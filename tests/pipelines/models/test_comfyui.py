@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from pipelines.models.adapter import LoRA
 from pipelines.models.comfyui import COMFYUI_FILE, comfyui_layers
-from pipelines.models.denoisers.family import family_named
+from pipelines.models.families.base import family_named
 from pipelines.models.policy import Policy
 from support.tiny import write_tiny
 

@@ -106,7 +106,7 @@ def built(name: str):
     """The published model without its numbers, in bfloat16."""
     import diffusers
 
-    from pipelines.models.miniature.denoiser import MiniatureSD3
+    from pipelines.miniature.denoiser import MiniatureSD3
 
     kind, config = PUBLISHED[name]
     usual = torch.get_default_dtype()

@@ -7,12 +7,12 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from actors.engines.precision import Autocast
+from actors.training.engines.precision import Autocast
 from infra.config import ConfigError
 from pipelines.algorithms.diffusion.path import PathSample
 from pipelines.models.adapter import LORA_FILE, Full, LoRA, Start
-from pipelines.models.denoisers.family import family_named
-from pipelines.models.denoisers.loaded import stack
+from pipelines.models.families.base import family_named
+from pipelines.models.families.loaded import stack
 from pipelines.models.policy import Policy
 from support.tiny import FAMILIES, write_tiny
 

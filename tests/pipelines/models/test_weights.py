@@ -6,7 +6,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from infra.config import ConfigError
-from infra.files import Folder
+from infra.store.files import Folder
 from pipelines.models.weights import Hub, Weights
 
 REPO, COMMIT = "someone/generator", "0123456789abcdef0123456789abcdef01234567"

@@ -9,23 +9,25 @@ from typing import Any
 import pytest
 
 from actors.executor import RayExecutor
-from benchmarks.quiet import Quiet
-from infra.artifacts import Store
-from infra.compute import StoreInputs
 from infra.config import ConfigError
-from infra.dag import topological
-from infra.plan import HIT, PARTIAL, Planner, Policy
-from infra.run import Runner
-from infra.selection import Selection
-from infra.source import Sources
+from infra.dag.compute import StoreInputs
+from infra.dag.plan import HIT, PARTIAL, Planner, Policy
+from infra.dag.run import Runner
+from infra.dag.selection import Selection
+from infra.dag.source import Sources
+from infra.dag.stage import topological
+from infra.store.artifacts import Store
 from jobs.arguments import Parser, build
-from pipelines.models.miniature.grammar import split_of
+from pipelines.laboratory.contenders import BASE
+from pipelines.laboratory.data import with_gaps
+from pipelines.laboratory.rows import ClaimVerdict, KnownStrength, Trial
+from pipelines.laboratory.trials import captions_key
+from pipelines.miniature.world.grammar import split_of
 from pipelines.recipes.lab import BUDGET, claims, contenders, lab, roster
-from pipelines.schemas import Example, Gap, Prompt
-from pipelines.schemas_lab import ClaimVerdict, KnownStrength, Trial
-from pipelines.stages.lab_contenders import BASE
-from pipelines.stages.lab_data import with_gaps
-from pipelines.stages.trials import captions_key
+from pipelines.schemas.prompts import Prompt
+from pipelines.schemas.training import Example
+from pipelines.schemas.votes import Gap
+from tests.benchmarks.quiet import Quiet
 
 SMALL = {"methods": ("dpo", "sft"), "noises": (0.0, 0.3), "seeds": 1, "candidates": 2, "steps": 2, "batch": 4}
 SMALL |= {"prompts": 6, "tuning": 6, "evaluation": 6}

@@ -8,15 +8,17 @@ import pyarrow as pa
 import pytest
 
 from actors.executor import RayExecutor
-from benchmarks.quiet import Quiet
-from infra.artifacts import Store
-from infra.dag import topological
-from infra.plan import HIT, PARTIAL, Planner, Policy
-from infra.run import Runner
-from infra.selection import Selection
-from infra.source import Sources
+from infra.dag.plan import HIT, PARTIAL, Planner, Policy
+from infra.dag.run import Runner
+from infra.dag.selection import Selection
+from infra.dag.source import Sources
+from infra.dag.stage import topological
+from infra.store.artifacts import Store
 from pipelines.recipes.miniature import miniature
-from pipelines.schemas import GateReason, Picture, Preference, Vote
+from pipelines.schemas.evaluation import GateReason
+from pipelines.schemas.samples import Picture
+from pipelines.schemas.votes import Preference, Vote
+from tests.benchmarks.quiet import Quiet
 
 STAGES = ["prompts", "render", "pair", "judge", "label", "arena", "encode", "examples"]
 STAGES += ["reward", "tune", "evaluate", "report", "gate"]
@@ -84,7 +86,7 @@ def test_every_juror_sees_every_pair_in_both_orders(finished):
 
 def test_jurors_are_never_shown_the_expectation(finished):
     store, _ = finished
-    from infra.compute import StoreInputs
+    from infra.dag.compute import StoreInputs
 
     cells = stage("judge").cells(StoreInputs(store))
     assert "expectation" not in cells.column_names

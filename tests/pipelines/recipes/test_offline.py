@@ -10,22 +10,22 @@ import pytest
 import torch
 
 from actors.executor import RayExecutor
-from benchmarks.quiet import Quiet
-from infra.artifacts import Store
 from infra.config import ConfigError
-from infra.dag import topological
-from infra.plan import HIT, MISS, Planner, Policy
-from infra.run import Runner
-from infra.selection import Selection
-from infra.source import Sources
+from infra.dag.plan import HIT, MISS, Planner, Policy
+from infra.dag.run import Runner
+from infra.dag.selection import Selection
+from infra.dag.source import Sources
+from infra.dag.stage import topological
+from infra.store.artifacts import Store
 from jobs.arguments import call_recipe
 from pipelines.recipes.arenapo import arenapo
 from pipelines.recipes.flow_dpo_video import flow_dpo_video, weights_of
 from pipelines.recipes.vipo_image import vipo_image
 from pipelines.recipes.vipo_video import vipo_video
-from pipelines.schemas import Example, TuneStep
+from pipelines.schemas.training import Example, TuneStep
 from support.pair_files import pair, write_pairs
 from support.tiny import write_tiny
+from tests.benchmarks.quiet import Quiet
 
 SMALL = {"steps": 2, "batch": 4, "workers": 2, "gpus": 0.0, "micro_batch": 2, "precision": "fp32"}
 

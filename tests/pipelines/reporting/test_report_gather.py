@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from infra.dag import Lineage
-from infra.tables import to_table
+from infra.dag.stage import Lineage
+from infra.store.tables import to_table
 from pipelines.reporting import gather
 from pipelines.reporting.data import Duel, Labels
-from pipelines.schemas import Match, Preference
+from pipelines.schemas.votes import Match, Preference
 from support.numbers import Numbers, Squares, Sum
 
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.files import Folder
 from infra.identity import key_of
+from infra.store.files import Folder
 from pipelines.stages.encode import Buckets, Encoders, decode, vae_of
 from support.pair_files import mp4
 from support.tiny import write_tiny

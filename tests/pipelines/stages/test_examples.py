@@ -6,9 +6,9 @@ import pyarrow as pa
 import pytest
 
 from actors.shard import ShardJob, ShardRunner
-from infra.files import Folder
+from infra.store.files import Folder
 from pipelines.algorithms.preference.scalarisation import Linear, Single
-from pipelines.schemas import Example
+from pipelines.schemas.training import Example
 from pipelines.stages.encode import LATENT, Encode, Encoders
 from pipelines.stages.examples import Examples
 from pipelines.stages.imported import ImportedLabels, ImportedPictures, PairFiles

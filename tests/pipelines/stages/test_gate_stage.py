@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from infra.config import ConfigError
-from infra.dag import Lineage, topological
+from infra.dag.stage import Lineage, topological
 from pipelines.recipes.miniature import miniature
-from pipelines.schemas import GateReason
+from pipelines.schemas.evaluation import GateReason
 from pipelines.stages.gate import GateFailed
 
 

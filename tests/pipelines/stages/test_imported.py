@@ -7,24 +7,25 @@ import pyarrow.parquet as pq
 import pytest
 
 from actors.executor import RayExecutor
-from benchmarks.quiet import Quiet
-from infra.artifacts import Store
 from infra.config import ConfigError
-from infra.dag import Unforeseeable
-from infra.files import Folder
-from infra.plan import HIT, Planner, Policy
-from infra.run import Runner
-from infra.selection import Selection
-from infra.shards import RowError
-from infra.source import Sources
-from infra.tables import from_table
+from infra.dag.plan import HIT, Planner, Policy
+from infra.dag.run import Runner
+from infra.dag.selection import Selection
+from infra.dag.shards import RowError
+from infra.dag.source import Sources
+from infra.dag.stage import Unforeseeable
+from infra.store.artifacts import Store
+from infra.store.files import Folder
+from infra.store.tables import from_table
 from pipelines.exchange.formats import FORMATS
 from pipelines.exchange.pairs import Layout
+from pipelines.recipes.parts.offline import Source
 from pipelines.recipes.vipo_image import vipo_image
-from pipelines.schemas import DimensionMargin, Picture, Preference
+from pipelines.schemas.samples import Picture
+from pipelines.schemas.votes import DimensionMargin, Preference
 from pipelines.stages.imported import ImportedClips, ImportedLabels, ImportedPictures, PairFiles
-from pipelines.stages.offline import Source
 from support.pairs import some_pairs
+from tests.benchmarks.quiet import Quiet
 
 COUNT = 9
 

@@ -4,7 +4,7 @@ from itertools import combinations
 
 import pytest
 
-from pipelines.models.miniature.generators import shipped
+from pipelines.miniature.generators import shipped
 from pipelines.stages.pair import Pairs
 from pipelines.stages.prompts import Prompts
 from pipelines.stages.render import Render

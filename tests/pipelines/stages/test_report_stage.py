@@ -9,10 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from infra.dag import Lineage, Stage
-from infra.tables import from_table, to_table
+from infra.dag.stage import Lineage, Stage
+from infra.store.tables import from_table, to_table
 from pipelines.recipes.miniature import miniature
-from pipelines.schemas import Match
+from pipelines.schemas.votes import Match
 from pipelines.stages.report import FILE
 from support.report_rows import evaluation, ratings, summaries, tune_steps
 

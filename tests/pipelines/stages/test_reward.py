@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from actors.engines.training import EngineOptions
-from actors.options import TrainerOptions
-from actors.trainer import Training, read_curve, train
+from actors.training.engines.engine import EngineOptions
+from actors.training.launch import here
+from actors.training.options import TrainerOptions
+from actors.training.trainer import Training, read_curve, train
 from infra.config import ConfigError
-from infra.fit import here
 from pipelines.algorithms.diffusion.flow import UniformTimes
 from pipelines.algorithms.reward.bradley_terry import BradleyTerry
-from pipelines.models.reward import load_reward
-from pipelines.stages.materials import Materials, Randomness
-from pipelines.stages.reward_objective import TIMES, RewardObjective, accuracy_by_time
+from pipelines.models.rewards.task_tokens import load_reward
+from pipelines.training.data import Materials, Randomness
+from pipelines.training.reward import TIMES, RewardObjective, accuracy_by_time
 from support.training import TEXTS, reader, write_world
 
 OPTIONS = TrainerOptions(steps=40, batch=16, learning_rate=2e-3, engine=EngineOptions(kind="torch"))

@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from actors.engines.training import EngineOptions
-from actors.options import TrainerOptions
-from actors.trainer import read_curve, train
+from actors.training.engines.engine import EngineOptions
+from actors.training.launch import here
+from actors.training.options import TrainerOptions
+from actors.training.trainer import read_curve, train
 from infra.config import ConfigError
-from infra.files import Folder
-from infra.fit import here
+from infra.store.files import Folder
 from pipelines.algorithms.preference.diffusion_dpo import DiffusionDPO
 from pipelines.algorithms.preference.dspo import DSPO
 from pipelines.algorithms.preference.flow_dpo import FlowDPO
+from pipelines.miniature.pipeline import load_pipeline
 from pipelines.models.adapter import Full, LoRA
 from pipelines.models.card import summary
-from pipelines.models.denoisers.family import family_named
-from pipelines.models.miniature.pipeline import load_pipeline
+from pipelines.models.families.base import family_named
 from pipelines.stages.encode import Encode, Encoders
 from pipelines.stages.examples import Examples
 from pipelines.stages.imported import ImportedLabels, ImportedPictures, PairFiles

@@ -1,0 +1,35 @@
+"""Builds the engine that the options name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from actors.training.engines.engine import AdamW, Engine, EngineOptions
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+def build_engine(
+    model: nn.Module,
+    *,
+    options: EngineOptions,
+    optimizer: AdamW,
+    clip: float,
+    ema: float | None = None,
+    passes: int,
+    device: torch.device,
+) -> Engine:
+    """The engine the options name.
+
+    `clip`: largest gradient norm; `ema`: decay a step of an average of the parameters, None for none; `passes`: backward
+    passes a step.
+    """
+    if options.kind == "torch":
+        from actors.training.engines.torch import TorchEngine
+
+        return TorchEngine(model, optimizer=optimizer, clip=clip, ema=ema, bf16=options.bf16, device=device)
+    from actors.training.engines.deepspeed import DeepSpeedEngine
+
+    return DeepSpeedEngine(model, optimizer=optimizer, clip=clip, ema=ema, options=options, passes=passes, device=device)

@@ -1,0 +1,128 @@
+"""What a training engine offers: gradients, one optimiser step, and a state that no number of workers is part of."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, model_validator
+
+from infra.config import Config
+from infra.lazy import lazy
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+else:
+    torch = lazy("torch")
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+STEP = "step"
+
+State = dict[str, "torch.Tensor"]
+"""`param/NAME`, `exp_avg/NAME`, `exp_avg_sq/NAME` for every trained parameter, whole and in fp32, and `step`.
+
+With an average of the parameters also `ema/NAME`.
+"""
+
+
+class AdamW(Config):
+    """The optimiser, built by the trainer and passed to the engine."""
+
+    betas: tuple[float, float] = (0.9, 0.99)
+    """Decay of the first and the second moment."""
+    epsilon: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+
+    def build(self, parameters: list[nn.Parameter], *, learning_rate: float) -> torch.optim.AdamW:
+        """torch's own; on a CPU its fused form, by default torch goes there parameter by parameter."""
+        return torch.optim.AdamW(
+            parameters,
+            lr=learning_rate,
+            betas=self.betas,
+            eps=self.epsilon,
+            weight_decay=self.weight_decay,
+            fused=True if all(parameter.device.type == "cpu" for parameter in parameters) else None,
+        )
+
+
+class EngineOptions(Config):
+    """Which engine steps."""
+
+    kind: Literal["torch", "deepspeed"] = "deepspeed"
+    zero: Literal[1, 2, 3] = 1
+    """What DeepSpeed divides among the workers: 1 optimiser states, 2 and gradients, 3 and parameters."""
+    bf16: bool = False
+    """Forward and backward in bfloat16, optimiser and master parameters in fp32. DeepSpeed keeps a bfloat16 copy of all
+    parameters to compute with; torch casts at each use."""
+    offload: Literal["none", "optimizer", "all"] = Field("none", exclude=True)
+    """What lies in the host's memory (DeepSpeed only): optimiser states with fp32 masters, or (ZeRO 3) parameters too."""
+
+    @property
+    def keeps_masters(self) -> bool:
+        """Whether the engine has fp32 copies of its own, so that the model's trained parameters need not be fp32."""
+        return self.kind == "deepspeed" and self.bf16
+
+    @model_validator(mode="after")
+    def _possible(self) -> EngineOptions:
+        if self.offload != "none" and self.kind == "torch":
+            raise ValueError(f"offload = {self.offload!r} needs kind = 'deepspeed'")
+        if self.offload == "all" and self.zero != 3:
+            raise ValueError(
+                f"offload = 'all' needs zero = 3, not {self.zero}: only there parameters are divided; use 'optimizer'"
+            )
+        return self
+
+
+class Engine(ABC):
+    """A model with its optimiser on one or many workers. Gradients are summed over the backward passes of a step.
+
+    `model` is called for forward passes; `trained` maps a parameter's name to it. Every method is called by all ranks.
+    """
+
+    model: nn.Module
+    trained: dict[str, nn.Parameter]
+
+    @abstractmethod
+    def backward(self, loss: torch.Tensor) -> None:
+        """Adds this rank's gradient; at the step the ranks' are averaged."""
+
+    @abstractmethod
+    def step(self, learning_rate: float) -> float:
+        """Clips, updates, forgets the gradients; returns the gradient's norm before clipping, equal on all ranks."""
+
+    @abstractmethod
+    def state(self) -> State | None:
+        """All that the next step depends on, on the CPU of rank 0; None on the others."""
+
+    @abstractmethod
+    def restore(self, state: State) -> None:
+        """Takes moments, step and average up from `state`; the parameters were loaded before the engine was built."""
+
+
+def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Parameters with a gradient, by name, in the model's order."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def in_fp32(model: nn.Module) -> None:
+    """Makes every trained parameter fp32: an update is smaller than what bfloat16 can tell apart."""
+    for parameter in trained_parameters(model).values():
+        parameter.data = parameter.data.float()
+
+
+def part_of(state: State, kind: str) -> State:
+    """`param`, `ema` or a moment of every trained parameter, by its name."""
+    return {key.removeprefix(f"{kind}/"): value for key, value in state.items() if key.startswith(f"{kind}/")}
+
+
+def load_parameters(model: nn.Module, state: State) -> None:
+    """Copies `param/NAME` into the model, before an engine divides it; names must agree exactly."""
+    trained = trained_parameters(model)
+    stored = part_of(state, "param")
+    if stored.keys() != trained.keys():
+        strange = sorted(stored.keys() ^ trained.keys())
+        raise ValueError(f"the checkpoint trains other parameters than this model, {strange[0]!r} for one")
+    with torch.no_grad():
+        for name, parameter in trained.items():
+            parameter.copy_(stored[name])

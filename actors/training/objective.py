@@ -1,0 +1,87 @@
+"""What the trainer asks of an algorithm: a model, examples, their losses, and an export."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from actors.training.draws import Draw
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What an objective answers for a batch: one loss an example, and metrics, one number an example each."""
+
+    losses: torch.Tensor
+    metrics: Mapping[str, torch.Tensor | None]
+    """None, or no such key, where these examples have no such number; its mean is over the examples that have one."""
+
+
+class Objective(Protocol):
+    """An algorithm with its model and data. Picklable before `prepare`."""
+
+    def describe(self) -> dict[str, Any]:
+        """JSON data of everything that decides the losses, asked before `prepare`; a run goes on under the same only."""
+        ...
+
+    def prepare(self, device: torch.device) -> nn.Module:
+        """Loads model and data; returns the module whose parameters with a gradient are trained."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Number of examples."""
+        ...
+
+    @property
+    def groups(self) -> Sequence[int] | None:
+        """Each example's group: a batch never mixes two, for instance shapes. None: one group."""
+        ...
+
+    def name_of(self, index: int) -> str:
+        """What an error calls an example: its row's id."""
+        ...
+
+    def prefetch(self, draws: list[Draw]) -> None:
+        """Reads what these examples need, while the step before them computes: called once a step, on another thread.
+
+        `draws` are this rank's of the coming step. May do nothing.
+        """
+        ...
+
+    @property
+    def needs_means(self) -> bool:
+        """Whether `losses` depends on means over the whole batch."""
+        ...
+
+    def statistics(self, model: nn.Module, draws: list[Draw]) -> dict[str, torch.Tensor]:
+        """One number an example each, whose means over the whole batch `losses` needs; without gradient.
+
+        Called on every rank for every part of the batch before the first `losses`, where `needs_means`; the same random
+        numbers (dropout) follow in `losses`.
+        """
+        ...
+
+    def losses(self, model: nn.Module, draws: list[Draw], *, means: Mapping[str, float]) -> Losses:
+        """The losses of these examples; `model` is the prepared module as the engine wrapped it.
+
+        `means`: of `statistics` over the whole batch; empty where the objective needs none.
+        """
+        ...
+
+    def preview(self, model: nn.Module, *, step: int, folder: Path | None) -> None:
+        """Shows what the model does after `step` updates: NAME.png files in `folder`, which is None except on rank 0.
+
+        Called on all ranks, for under ZeRO 3 all of them are needed to run the model. May do nothing.
+        """
+        ...
+
+    def export(self, parameters: dict[str, torch.Tensor], folder: Path) -> None:
+        """Writes the trained model from its trained parameters, whole and by name; called on rank 0 after the last step."""
+        ...

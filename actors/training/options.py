@@ -1,0 +1,72 @@
+"""How an objective is trained: steps, batch, learning rate, average, engine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from actors.training.draws import Batches, Draw
+from actors.training.engines.engine import AdamW, EngineOptions
+from infra.config import Config
+
+
+class TrainerOptions(Config):
+    """How an objective is trained."""
+
+    steps: int = Field(150, ge=1)
+    """Optimiser steps."""
+    batch: int = Field(32, ge=1)
+    """Examples a step, over all workers."""
+    learning_rate: float = Field(2e-4, gt=0)
+    """The highest."""
+    schedule: Literal["constant", "linear", "cosine", "polynomial"] = "constant"
+    """What follows the warm-up: as it is, or falling to `floor` of the highest rate."""
+    power: float = Field(2.0, gt=0)
+    """Of the polynomial schedule: the rate falls as (1 - share of the steps done)^power."""
+    warm_up: int = Field(10, ge=0)
+    """Steps of linear rise to the highest rate."""
+    floor: float = Field(0.05, ge=0, le=1)
+    """Share of the highest rate at the end of a falling schedule."""
+    clip: float = Field(1.0, gt=0)
+    """Largest norm of the gradient."""
+    ema: float | None = Field(None, gt=0, lt=1)
+    """Decay a step of an exponential moving average of the parameters, which is then what is exported."""
+    optimizer: AdamW = AdamW()
+    engine: EngineOptions = EngineOptions()
+    seed: int = Field(0, ge=0)
+    """Of the order of examples, and of noise and times."""
+    micro_batch: int = Field(64, ge=1, exclude=True)
+    """Most examples in one backward pass of one worker (gradients accumulate): memory, not meaning."""
+    checkpoint_every: int = Field(50, ge=1, exclude=True)
+    """Steps between two places to continue from."""
+    preview_every: int = Field(0, ge=0, exclude=True)
+    """Steps between two previews; 0 for none."""
+
+    def learning_rate_at(self, step: int) -> float:
+        """The rate of the update number `step`, counted from 0."""
+        if step < self.warm_up:
+            return self.learning_rate * (step + 1) / self.warm_up
+        done = (step - self.warm_up) / max(self.steps - self.warm_up, 1)
+        fall = {
+            "constant": 0.0,
+            "linear": done,
+            "cosine": (1 - math.cos(math.pi * done)) / 2,
+            "polynomial": 1 - (1 - done) ** self.power,
+        }[self.schedule]
+        return self.learning_rate * (1 - (1 - self.floor) * fall)
+
+    def batches(self, *, size: int, groups: Sequence[int] | None = None) -> Batches:
+        """The batch of every step over `size` examples, each of its group; None: one group of all."""
+        return Batches(self.seed, batch=self.batch, size=size, groups=groups)
+
+    def draws(self, step: int, *, size: int) -> list[Draw]:
+        """The batch of one step over `size` examples of one group."""
+        return self.batches(size=size).draws(step)
+
+    def passes(self, *, world: int) -> int:
+        """Backward passes a step, the same on every one of `world` workers; each has an example at least."""
+        most = math.ceil(self.batch / world)
+        return max(1, min(math.ceil(most / self.micro_batch), self.batch // world))

@@ -1,0 +1,1 @@
+"""Ray: connecting to a cluster, submitting jobs to it, and manifests that start one."""

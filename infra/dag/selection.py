@@ -1,0 +1,40 @@
+"""Which stages of a DAG a command is about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from infra.config import ConfigError
+from infra.dag.stage import Stage, descendants, topological
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Names of nodes: one alone, from one on, up to one, and those to compute again."""
+
+    only: str | None = None
+    start: str | None = None
+    until: str | None = None
+    force: tuple[str, ...] = ()
+
+    def of(self, order: Sequence[Stage]) -> list[Stage]:
+        """The chosen stages, parents first; raises ConfigError naming a stage that is not there."""
+        by_name = {stage.node: stage for stage in order}
+        for name in (self.only, self.start, self.until, *self.force):
+            if name is not None and name not in by_name:
+                raise ConfigError(f"no stage {name!r} in this recipe; its stages are {', '.join(by_name)}")
+        chosen = list(order)
+        if self.only is not None:
+            chosen = [by_name[self.only]]
+        if self.start is not None:
+            below = descendants(order, by_name[self.start])
+            chosen = [stage for stage in chosen if stage.key in below]
+        if self.until is not None:
+            above = {stage.key for stage in topological(by_name[self.until])}
+            chosen = [stage for stage in chosen if stage.key in above]
+        return chosen
+
+    def forced(self, order: Sequence[Stage]) -> frozenset[str]:
+        """Keys of the stages to compute again."""
+        return frozenset(stage.key for stage in order if stage.node in self.force)

@@ -1,0 +1,258 @@
+"""Stages and the DAG they form: the object tree of frozen configs. No Ray, no files.
+
+A stage names its parents by holding them: `labels: Label` is a field, so a recipe whose tables do not fit is refused when
+it is built. Its key is a hash of what it means (name, version, options, parents by key); `Resources` say where it runs and
+are no part of it.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import pyarrow as pa
+from pydantic import Field
+
+from infra.config import Config
+from infra.identity import fields, key_of
+
+
+class Resources(Config):
+    """Where a stage runs; never part of its identity."""
+
+    workers: int = Field(1, ge=1, le=4096)
+    "Actors (row-wise stages) or training workers."
+    cpus: float = Field(1.0, ge=0)
+    "Logical CPUs an actor."
+    gpus: float = Field(0.0, ge=0)
+    "GPUs an actor."
+    memory_gb: float | None = Field(None, gt=0)
+    "Memory an actor reserves, GiB."
+    stall_s: float = Field(900.0, gt=0)
+    "Seconds without a finished shard after which an actor is killed and its rows are suspected."
+    resident: int = Field(1, ge=1)
+    "Models an actor keeps loaded; with one, an actor works through a model's rows before it loads the next."
+    max_restarts: int = Field(2, ge=0)
+    "How often a training run is restarted after a worker died."
+
+
+class Stage(Config):
+    """One node: options and parents as fields, identity from them."""
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1  # raise by hand when the meaning of run() changes
+    row: ClassVar[type]
+    tables: ClassVar[Mapping[str, type]] = {}  # side tables by name, filled through context.emit
+    cheap: ClassVar[bool] = False  # so cheap that `plan` computes its rows to foresee its children's
+
+    resources: Resources = Field(Resources(), exclude=True)
+    label: str = Field("", exclude=True)
+    "Tells nodes of one stage apart within a recipe."
+
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """What is hashed: the identity in full, as the record keeps it."""
+        return {"stage": self.name, "version": self.version} | fields(self)
+
+    @cached_property
+    def key(self) -> str:
+        """24 hex characters that name this work."""
+        return key_of(self.description)
+
+    def identity(self) -> dict[str, str]:
+        """How a child's identity speaks of this stage: by key."""
+        return {"stage": self.name, "key": self.key}
+
+    @property
+    def node(self) -> str:
+        """Its name within a recipe."""
+        return f"{self.name}[{self.label}]" if self.label else self.name
+
+    @cached_property
+    def parents(self) -> dict[str, Stage]:
+        """Parent stages by field name; a tuple of stages counts as field[0], field[1], …"""
+        found: dict[str, Stage] = {}
+        for field in type(self).model_fields:
+            value = getattr(self, field)
+            if isinstance(value, Stage):
+                found[field] = value
+            elif isinstance(value, tuple):
+                found |= {f"{field}[{i}]": item for i, item in enumerate(value) if isinstance(item, Stage)}
+        return found
+
+    def expected_rows(self, inputs: Inputs) -> int | None:
+        """Rows this stage will write, where that can be foreseen without computing them."""
+        del inputs
+        return None
+
+    def demand(self) -> str:
+        """What it needs beyond CPUs, for `plan`: GPUs, the memory of a rank; "" where that goes without saying."""
+        return f"{self.resources.workers} x {self.resources.gpus:g} GPU" if self.resources.gpus else ""
+
+
+class Unforeseeable(LookupError):
+    """Rows that only running can tell."""
+
+
+class Inputs(Protocol):
+    """What a stage may ask of its parents, foreseen (in `plan`) or real (in `run`)."""
+
+    def table(self, parent: Stage, columns: Sequence[str] | None = None, *, name: str | None = None) -> pa.Table:
+        """The parent's rows, or those of its side table `name`."""
+        ...
+
+
+class Context(Inputs, Protocol):
+    """What a stage that computes in one piece is given."""
+
+    def lookup(self, parent: Stage) -> Any:
+        """A picklable reader (`infra.store.artifacts.RowReader`) of an ancestor's rows by id, for a stage's own workers."""
+        ...
+
+    @property
+    def weights_out(self) -> Path:
+        """Where to write weights; becomes `weights/` of the artifact."""
+        ...
+
+    @property
+    def scratch(self) -> Path:
+        """A folder that survives a kill and goes when the stage is recorded."""
+        ...
+
+    def rows(self, parent: Stage, *, name: str | None = None) -> Iterator[Any]:
+        """The parent's rows as dataclass objects."""
+        ...
+
+    def weights(self, parent: Stage) -> Path:
+        """The folder of the parent's weights, their hashes checked."""
+        ...
+
+    def emit(self, name: str, rows: Iterable[Any]) -> None:
+        """Writes the side table `name`."""
+        ...
+
+    def metric(self, name: str, value: Any) -> None:
+        """A JSON value for the record."""
+        ...
+
+    def progress(self, done: int, total: int, note: str = "") -> None:
+        """How far it is."""
+        ...
+
+    def lineage(self) -> list[Lineage]:
+        """Every ancestor of this stage as this run left it, parents first."""
+        ...
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """One ancestor in a run: for the report."""
+
+    node: str
+    stage: str
+    key: str
+    state: str  # hit | computed
+    seconds: float
+    rows: int
+    error_rows: int
+    reused_rows: int
+    parents: tuple[str, ...]
+    metrics: dict[str, Any]
+
+
+class TableStage(Stage):
+    """Computes its rows in one piece, in one Ray task."""
+
+    @abstractmethod
+    def run(self, context: Context) -> Iterator[Any]:
+        """Rows of `row`; side tables, weights and metrics through the context."""
+
+
+class Worker(Protocol):
+    """What an actor runs for a row-wise stage: picklable before open()."""
+
+    def open(self) -> None:
+        """Loads models; called once in the actor's process."""
+        ...
+
+    def run(self, cells: pa.Table) -> Sequence[Any] | pa.Table:
+        """One row a cell, in the cells' order (rows of the stage's class, or a table of its schema)."""
+        ...
+
+
+class Lookup(Protocol):
+    """Random access to a parent's rows by id; picklable."""
+
+    def take(self, ids: Sequence[str], columns: Sequence[str]) -> pa.Table:
+        """Rows with these ids, in this order."""
+        ...
+
+
+class RunInputs(Inputs, Protocol):
+    """Real parents: what a worker is built from."""
+
+    def lookup(self, parent: Stage) -> Lookup:
+        """A picklable reader of the parent's rows by id."""
+        ...
+
+    def weights(self, parent: Stage) -> Path:
+        """The folder of the parent's weights."""
+        ...
+
+
+class RowStage(Stage):
+    """Computes each row by itself, on actors, shard by shard; rows are kept by content id.
+
+    `cells` says which rows there are (one cell each: `id` and what is needed to compute it); it must be cheap, because
+    `plan` calls it, and its columns that the row class has too must hold the row's values, because children foresee theirs
+    from them.
+    """
+
+    shard_rows: int = Field(128, ge=1)
+    "Rows a file and a call; part of the identity, since it decides how rows are batched."
+    max_error_share: float = Field(0.05, ge=0, le=1, exclude=True)
+    "The stage fails when more than this share of its rows is quarantined."
+
+    @abstractmethod
+    def cells(self, inputs: Inputs) -> pa.Table:
+        """One cell a row, with a unique string column `id`."""
+
+    @abstractmethod
+    def worker(self, inputs: RunInputs) -> Worker:
+        """What each actor runs."""
+
+    def finish(self, context: Context, rows: Callable[..., pa.Table]) -> None:
+        """Called once when all shards are there, before the record: side tables, metrics. `rows(columns)` reads them."""
+        del context, rows
+
+
+def topological(target: Stage) -> list[Stage]:
+    """Every stage the target needs and itself, parents first, each key once; ValueError where two nodes share a name."""
+    order: dict[str, Stage] = {}
+
+    def visit(stage: Stage) -> None:
+        if stage.key in order:
+            return
+        for parent in stage.parents.values():
+            visit(parent)
+        order[stage.key] = stage
+
+    visit(target)
+    names = [stage.node for stage in order.values()]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two different nodes are called {name!r}; give one a label")
+    return list(order.values())
+
+
+def descendants(order: Sequence[Stage], start: Stage) -> set[str]:
+    """Keys of `start` and of everything in `order` that depends on it."""
+    found = {start.key}
+    for stage in order:
+        if any(parent.key in found for parent in stage.parents.values()):
+            found.add(stage.key)
+    return found

@@ -1,0 +1,1 @@
+"""Artifacts on disk: records, tables, views, and what may be removed."""

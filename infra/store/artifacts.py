@@ -1,0 +1,242 @@
+"""The store: artifact directories under one root, readers that check hashes, and the state of a stage's artifact.
+
+{root}/artifacts/{stage}/{key}/part-00000.parquet … cells.parquet errors.parquet weights/ artifact.json
+{root}/runs/{name}.json      which keys a run used
+{root}/locks/ scratch/       what only a run in progress needs
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from infra.dag.stage import Stage
+from infra.store.record import NAME, Record, read_record
+from infra.store.tables import DamagedFile, FileRecord, from_table, read_verified, schema_of, sha256_of
+
+ASIDE = ".old-"
+
+
+@dataclass(frozen=True)
+class RowReader:
+    """Rows of one table of an artifact by id: bisects on each file's first id, keeps the last files read. Picklable."""
+
+    directory: Path
+    files: tuple[FileRecord, ...]
+    row: type
+    kept: int = 8
+
+    @cached_property
+    def _cache(self) -> dict[tuple[str, tuple[str, ...]], pa.Table]:
+        return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("directory", "files", "row", "kept")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
+
+    def _file(self, record: FileRecord, columns: tuple[str, ...]) -> pa.Table:
+        key = (record.name, columns)
+        if key not in self._cache:
+            while len(self._cache) >= self.kept:
+                self._cache.pop(next(iter(self._cache)))
+            self._cache[key] = read_verified(self.directory / record.name, record, columns)
+        return self._cache[key]
+
+    def take(self, ids: Sequence[str], columns: Sequence[str]) -> pa.Table:
+        """Rows with these ids, in this order, with `columns` and `id`; raises KeyError naming ids that are not there."""
+        filled = [f for f in self.files if f.rows]
+        firsts = [f.first for f in filled]
+        wanted: dict[int, list[str]] = {}
+        for name in sorted(set(ids)):
+            wanted.setdefault(max(bisect_right(firsts, name) - 1, 0), []).append(name)
+        asked = tuple(dict.fromkeys(["id", *columns]))
+        pieces = []
+        for number, names in wanted.items() if filled else ():
+            table = self._file(filled[number], asked)
+            pieces.append(table.filter(pc.is_in(table["id"], pa.array(names, pa.string()))))
+        found = pa.concat_tables(pieces) if pieces else schema_of(self.row).empty_table().select(asked)
+        position = pc.index_in(pa.array(ids, pa.string()), found["id"].combine_chunks())
+        if position.null_count:
+            missing = [name for name, at in zip(ids, position.to_pylist(), strict=True) if at is None]
+            raise KeyError(f"{len(missing)} rows are not in {self.directory}, {missing[0]} for one")
+        return found.take(position)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished artifact, read with its hashes checked."""
+
+    directory: Path
+    record: Record
+
+    def files(self, name: str | None) -> list[FileRecord]:
+        """Files of the rows, or of the side table `name`."""
+        if name is None:
+            return self.record.files
+        if name not in self.record.tables:
+            raise KeyError(f"{self.record.stage} has no table {name!r}; it has {sorted(self.record.tables)}")
+        return self.record.tables[name]
+
+    def table(self, row: type, columns: Sequence[str] | None = None, *, name: str | None = None) -> pa.Table:
+        """All rows (or those of a side table) with the given columns."""
+        pieces = [read_verified(self.directory / f.name, f, columns) for f in self.files(name)]
+        if pieces:
+            return pa.concat_tables(pieces)
+        empty = schema_of(row).empty_table()
+        return empty if columns is None else empty.select(list(columns))
+
+    def rows(self, row: type, *, name: str | None = None) -> Iterator[Any]:
+        """Rows as dataclass objects, file by file."""
+        for file in self.files(name):
+            yield from from_table(read_verified(self.directory / file.name, file), row)
+
+    def reader(self, row: type) -> RowReader:
+        """Random access by id."""
+        return RowReader(directory=self.directory, files=tuple(self.record.files), row=row)
+
+    def weights(self) -> Path:
+        """The folder of weights, every hash checked first."""
+        folder = self.directory / "weights"
+        for file in self.record.weights:
+            path = folder / file.name
+            if not path.is_file():
+                raise DamagedFile(path, "it is gone")
+            if sha256_of(path) != file.sha256:
+                raise DamagedFile(path, "its hash is not the one recorded when it was written")
+        return folder
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the store holds for one stage."""
+
+    record: Record | None = None
+    damaged: tuple[str, ...] = ()
+    stale: tuple[str, ...] = ()  # parents whose content changed since
+    started: bool = False  # shards without a record
+
+    @property
+    def hit(self) -> bool:
+        """Finished, whole, and made from the parents as they are."""
+        return self.record is not None and not self.damaged and not self.stale
+
+
+@dataclass
+class Store:
+    """Artifacts under one root folder (local or on a disk all machines share)."""
+
+    root: Path
+
+    def __post_init__(self) -> None:
+        self.root = self.root.resolve()
+
+    def directory(self, stage: Stage) -> Path:
+        """Where the stage's artifact is or will be."""
+        return self.root / "artifacts" / stage.name / stage.key
+
+    def scratch(self, stage: Stage) -> Path:
+        """Where a computation in progress keeps what must survive a kill."""
+        return self.root / "scratch" / f"{stage.name}-{stage.key}"
+
+    def artifact(self, stage: Stage) -> Artifact:
+        """The stage's finished artifact; raises LookupError where there is none."""
+        record = read_record(self.directory(stage))
+        if record is None:
+            raise LookupError(f"stage {stage.node} has no artifact {stage.key}; run it first")
+        return Artifact(directory=self.directory(stage), record=record)
+
+    def inspect(self, stage: Stage, *, verify: bool = False) -> Found:
+        """The state of a stage's artifact: files there with the right sizes (and, to verify, hashes), parents unchanged."""
+        directory = self.directory(stage)
+        record = read_record(directory)
+        if record is None:
+            return Found(started=(directory / "cells.parquet").is_file())
+        damaged = damaged_files(directory, record, verify=verify)
+        stale = []
+        for name, parent in stage.parents.items():
+            now = read_record(self.directory(parent))
+            then = record.parents.get(name)
+            if now is None or then is None or now.digest != then.digest:
+                stale.append(name)
+        return Found(record=record, damaged=tuple(damaged), stale=tuple(stale))
+
+    def move_aside(self, stage: Stage) -> Path:
+        """Gives the stage's directory another name, so that its rows can be taken over and nothing is lost."""
+        directory = self.directory(stage)
+        number = 0
+        while (aside := directory.with_name(f"{stage.key}{ASIDE}{number}")).exists():
+            number += 1
+        os.rename(directory, aside)
+        return aside
+
+    def unrecord(self, stage: Stage, damaged: Sequence[str]) -> None:
+        """Removes the record and the damaged files: what is left is an unfinished artifact, to be completed."""
+        directory = self.directory(stage)
+        for name in damaged:
+            (directory / name).unlink(missing_ok=True)
+        (directory / NAME).unlink(missing_ok=True)
+
+    def siblings(self, stage: Stage) -> list[Path]:
+        """Every directory of the same stage, finished or not, newest last."""
+        folder = self.root / "artifacts" / stage.name
+        if not folder.is_dir():
+            return []
+        with os.scandir(folder) as entries:
+            found = [(entry.stat().st_mtime_ns, Path(entry.path)) for entry in entries if entry.is_dir()]
+        return [path for _, path in sorted(found)]
+
+    @contextmanager
+    def lock(self, stage: Stage) -> Iterator[bool]:
+        """Holds the stage's lock; yields True where another run held it first. A killed process holds nothing."""
+        folder = self.root / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / f"{stage.name}-{stage.key}.lock").open("w") as file:
+            waited = False
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waited = True
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield waited
+
+    def forget_scratch(self, stage: Stage) -> None:
+        """Removes the scratch folder of a finished stage."""
+        shutil.rmtree(self.scratch(stage), ignore_errors=True)
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Every run's file, oldest first."""
+        folder = self.root / "runs"
+        if not folder.is_dir():
+            return []
+        found = [json.loads(path.read_text()) for path in folder.glob("*.json")]
+        return sorted(found, key=lambda run: (run["started"], run["name"]))
+
+
+def damaged_files(directory: Path, record: Record, *, verify: bool = False) -> list[str]:
+    """Names of files that are gone or of another size, and to `verify` of another hash, than recorded."""
+    sizes: dict[str, int] = {}
+    for folder in {directory, *((directory / name).parent for name, _ in record.every_file())}:
+        if folder.is_dir():
+            prefix = "" if folder == directory else f"{folder.relative_to(directory).as_posix()}/"
+            with os.scandir(folder) as entries:
+                sizes |= {prefix + entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+    bad = []
+    for name, file in record.every_file():
+        if sizes.get(name) != file.bytes or (verify and sha256_of(directory / name) != file.sha256):
+            bad.append(name)
+    return bad

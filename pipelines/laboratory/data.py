@@ -1,0 +1,90 @@
+"""What a trial learns from: examples with a share of flipped labels, gaps that follow the flips, and trivial pairs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from infra.config import ConfigError
+from infra.identity import seed_of
+from pipelines.algorithms.rating.gap import posterior_gaps
+from pipelines.algorithms.rating.gaussian import rate
+from pipelines.laboratory.contenders import Data
+from pipelines.stages.arena import Arena
+
+SIDES = (("winner", "loser"), ("generator_winner", "generator_loser"))
+HIGHEST = 2**63  # above every seed
+
+
+def flipped(pair: str, *, noise: float, seed: int) -> bool:
+    """Whether a pair's label is turned round: with probability `noise`, and at every higher noise too."""
+    return seed_of("label noise", seed, pair) < noise * HIGHEST
+
+
+def noisy(examples: pa.Table, *, noise: float, seed: int) -> pa.Table:
+    """Winner and loser exchanged where the label is flipped; rewards go with the label, ties stay."""
+    pairs, ties = examples["id"].to_pylist(), examples["tie"].to_pylist()
+    turned = pa.array([not tie and flipped(pair, noise=noise, seed=seed) for pair, tie in zip(pairs, ties, strict=True)])
+    found = examples
+    for names in SIDES:
+        for name, other in (names, names[::-1]):
+            column = pc.if_else(turned, examples[other], examples[name])
+            found = found.set_column(found.column_names.index(name), name, column)
+    return found
+
+
+def with_gaps(examples: pa.Table, *, arena: Arena) -> pa.Table:
+    """Gaps of these labels: the arena plays its matches again, since wrong labels mislead it as well."""
+    columns = {name: examples[name].to_pylist() for name in ("id", "generator_winner", "generator_loser", "tie")}
+    rows = sorted(zip(*columns.values(), strict=True), key=lambda row: seed_of("match", arena.seed, row[0]))
+    matches = [row for row in rows if row[1] != row[2]]
+    number = {name: n for n, name in enumerate(sorted({m[1] for m in matches} | {m[2] for m in matches}))}
+    strengths = rate(
+        [number[m[1]] for m in matches],
+        second=[number[m[2]] for m in matches],
+        choice=["tie" if m[3] else "a" for m in matches],
+        players=len(number),
+        options=arena.rating,
+        generator=np.random.default_rng(arena.seed),
+    )
+    known = [not tie and won in number and lost in number for _, won, lost, tie in zip(*columns.values(), strict=True)]
+    sides = [
+        [number[name] for name, fine in zip(columns[side], known, strict=True) if fine]
+        for side in ("generator_winner", "generator_loser")
+    ]
+    gaps = iter(posterior_gaps(sides[0], loser=sides[1], mu=strengths.mu, sigma=strengths.sigma))
+    column = pa.array([next(gaps) if fine else 0.0 for fine in known], pa.float64())
+    return examples.set_column(examples.column_names.index("gap"), "gap", column)
+
+
+def trivial(examples: pa.Table) -> pa.Table:
+    """Decided pairs, each with the loser of a pair of another prompt: what is wrong with it is plain to see.
+
+    Losers go one pair on in an order drawn by hash, past the pairs of the same prompt; no gap belongs to such a pair.
+    """
+    examples = examples.filter(pc.invert(examples["tie"]))
+    ids, prompts = examples["id"].to_pylist(), examples["prompt_id"].to_pylist()
+    if len(set(prompts)) < 2:
+        raise ConfigError("trivial pairs need decided pairs of two prompts at least; raise --prompts")
+    order = sorted(range(len(ids)), key=lambda n: seed_of("trivial", ids[n]))
+    taken = np.empty(len(ids), dtype=np.int64)
+    for place, row in enumerate(order):
+        step = 1
+        while prompts[order[(place + step) % len(order)]] == prompts[row]:
+            step += 1
+        taken[row] = order[(place + step) % len(order)]
+    for name in ("loser", "generator_loser"):
+        examples = examples.set_column(examples.column_names.index(name), name, examples[name].take(pa.array(taken)))
+    return examples.set_column(examples.column_names.index("gap"), "gap", pa.array(np.zeros(len(ids))))
+
+
+def material(examples: pa.Table, *, data: Data, near: tuple[str, ...], noise: float, seed: int, arena: Arena) -> pa.Table:
+    """What one trial may learn from, ties included; `near`: the generators of near and trivial pairs."""
+    found = with_gaps(noisy(examples, noise=noise, seed=seed), arena=arena)
+    if data == "roster":
+        return found
+    known = pa.array(near, pa.string())
+    for side in ("winner", "loser"):
+        found = found.filter(pc.is_in(found[f"generator_{side}"], known))
+    return trivial(found) if data == "trivial" else found

@@ -1,0 +1,180 @@
+"""A trial: every setting trained in the worker's own process, one chosen, and the exact checker on what its policy draws.
+
+Training begins in a second here; Ray Train needs twenty to start. A run that diverges is a result, not an error.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import TypeAdapter
+
+from actors.training.engines.engine import EngineOptions
+from actors.training.launch import Halt, here
+from actors.training.options import TrainerOptions
+from actors.training.trainer import EXPORT, Training, read_curve, train
+from infra.identity import canonical, seed_of
+from infra.store.artifacts import RowReader
+from pipelines.algorithms.diffusion.flow import TimeSampler
+from pipelines.laboratory.contenders import BASE, Phase
+from pipelines.laboratory.data import material
+from pipelines.laboratory.rows import MEASURES, Trial
+from pipelines.miniature.generators import Generator
+from pipelines.miniature.world.checker import check
+from pipelines.miniature.world.grammar import Expectation
+from pipelines.models.adapter import Full, Start
+from pipelines.stages.arena import Arena
+from pipelines.training.data import Materials, Randomness
+from pipelines.training.preference import PolicySpec, PreferenceObjective
+
+FAMILY = "miniature"
+PHASES = TypeAdapter(tuple[Phase, ...])
+CANDIDATES = TypeAdapter(tuple[tuple[Phase, ...], ...])
+"""The settings of a contender, each its phases in order."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A caption to draw, and what the checker asks of it."""
+
+    text: str
+    expectation: str
+
+    @property
+    def seed(self) -> int:
+        """Of its picture: the same for the base and every contender."""
+        return seed_of("laboratory", self.text)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training run ended."""
+
+    policy: Generator | None  # None where it diverged
+    pairs: int
+    diverged: str
+    accuracy: float | None
+
+
+@dataclass
+class Experiment:
+    """The worker: a trial a row."""
+
+    base: Generator
+    examples: pa.Table
+    encoded: RowReader
+    arena: Arena
+    near: tuple[str, ...]
+    batch: int
+    times: TimeSampler
+    tuning: tuple[Shown, ...]
+    held_out: tuple[Shown, ...]
+
+    def open(self) -> None:
+        """One thread a worker: the machine's cores are shared by processes."""
+        import torch
+
+        torch.set_num_threads(1)
+
+    def run(self, cells: pa.Table) -> list[Trial]:
+        """One row a cell, in order."""
+        return [self._trial(cell) for cell in cells.to_pylist()]
+
+    def _trial(self, cell: dict[str, Any]) -> Trial:
+        data, candidates = cell.pop("data"), CANDIDATES.validate_json(cell.pop("candidates"))
+        with tempfile.TemporaryDirectory(prefix="salon-trial-") as folder:
+            outcomes, tried, chosen = [Outcome(self.base, 0, "", None)], [], 0
+            if cell["contender"] != BASE:
+                given = {"noise": cell["noise"], "seed": cell["seed"], "arena": self.arena}
+                pairs = material(self.examples, data=data, near=self.near, **given)
+                outcomes = [
+                    self._train(phases, pairs, Path(folder) / str(number), steps=cell["steps"], seed=cell["seed"])
+                    for number, phases in enumerate(candidates)
+                ]
+                scores = [self._scores(outcome.policy, self.tuning) for outcome in outcomes]
+                chosen = best(scores)
+                tried = [_mean(found[MEASURES[0]]) for found in scores]
+            outcome = outcomes[chosen]
+            scored = self._scores(outcome.policy, self.held_out)
+        return Trial(
+            **cell,
+            tried=tried,
+            failed=sum(bool(one.diverged) for one in outcomes),
+            candidate=chosen,
+            settings=PHASES.dump_json(candidates[chosen]).decode() if candidates else "[]",
+            pairs=outcome.pairs,
+            diverged=outcome.diverged,
+            implicit_accuracy=outcome.accuracy,
+            **scored,
+        )
+
+    def _train(self, phases: tuple[Phase, ...], pairs: pa.Table, folder: Path, *, steps: int, seed: int) -> Outcome:
+        """The phases in order; each starts from, and stays close to, what the one before it left."""
+        start, accuracy, used, left = None, None, 0, steps
+        for number, phase in enumerate(phases):
+            share = left if phase is phases[-1] else max(1, min(left - 1, round(phase.share * steps)))
+            left -= share
+            mine = pairs if phase.method.keeps_ties else pairs.filter(pc.invert(pairs["tie"]))
+            used = max(used, mine.num_rows)
+            try:
+                checkpoint = self._phase(phase, mine, folder / str(number), start, share, seed)
+            except Halt as reason:
+                return Outcome(None, used, str(reason), None)
+            start = Start(checkpoint / EXPORT, Full())
+            curve = read_curve(checkpoint)
+            last = [row["implicit_accuracy"] for row in curve[-max(1, len(curve) // 10) :]]
+            accuracy = sum(last) / len(last)
+        assert start is not None, "a candidate has a phase"
+        return Outcome(self.base.tuned(start.folder, adapter="full"), used, "", accuracy)
+
+    def _phase(self, phase: Phase, pairs: pa.Table, folder: Path, start: Start | None, steps: int, seed: int) -> Path:
+        """The checkpoint of one phase."""
+        materials = Materials(folder / "examples.parquet", self.encoded)
+        Materials.write(pairs, materials.examples)
+        objective = PreferenceObjective(
+            materials=materials,
+            policy=PolicySpec(self.base.weights.local, FAMILY, Full(), start),
+            method=phase.method,
+            randomness=Randomness(self.times, draws=None),
+            reference="none" if phase.method.reference == "none" else "copy",
+            described={"phase": canonical(phase)},
+        )
+        options = TrainerOptions(
+            steps=steps,
+            batch=self.batch,
+            learning_rate=phase.learning_rate,
+            schedule="linear",
+            warm_up=min(10, steps // 5),
+            seed=seed,
+            engine=EngineOptions(kind="torch"),
+            checkpoint_every=steps,
+        )
+        return here(train, Training(objective, options), folder=folder / "run", on_report=None)
+
+    @staticmethod
+    def _scores(policy: Generator | None, shown: tuple[Shown, ...]) -> dict[str, Any]:
+        """Every measure, a number a caption; zeros without a policy."""
+        if policy is None:
+            return {measure: [0.0] * len(shown) for measure in MEASURES}
+        pictures = policy.load().sample([one.text for one in shown], [one.seed for one in shown])
+        checked = [
+            check(picture, Expectation.from_json(one.expectation)) for picture, one in zip(pictures, shown, strict=True)
+        ]
+        return {measure: [float(getattr(one, measure)) for one in checked] for measure in MEASURES}
+
+
+def best(scores: Sequence[Mapping[str, Sequence[float]]]) -> int:
+    """Which candidate's scores are highest in the mean: by strict, then partial, then quality; the first of equals."""
+    means = [tuple(_mean(found[measure]) for measure in MEASURES) for found in scores]
+    return means.index(max(means))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)

@@ -1,0 +1,168 @@
+"""Stage `trials`: the laboratory's methods, each used as one would use it, a row a contender, noise level and seed.
+
+A trial trains every candidate setting of its contender with its seed, scores captions of the training split that nothing
+was rendered for, and scores held-out captions with the candidate that did best there: the choice is part of what is
+compared, and of how far two seeds are apart. Rows are kept by what they are made from: another contender, noise level or
+seed computes its own rows only.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import pyarrow as pa
+from pydantic import Field, field_validator
+
+from infra.config import ConfigError
+from infra.dag.stage import Inputs, RowStage, RunInputs
+from infra.identity import key_of, row_id
+from pipelines.algorithms.diffusion.flow import TimeSampler, UniformTimes
+from pipelines.algorithms.preference.pairwise import Method
+from pipelines.laboratory.contenders import BASE, Contender, Phase, check_budgets
+from pipelines.laboratory.rows import Trial
+from pipelines.laboratory.trial import CANDIDATES, Experiment, Shown
+from pipelines.miniature.generators import Generator
+from pipelines.miniature.world.grammar import captions as captions_of
+from pipelines.stages.examples import Examples
+from pipelines.stages.prompts import Prompts
+
+# CPU seconds of one thread while another trial keeps the second core busy: two cores that share caches are 1.4, not 2.
+SECONDS_PER_PASS = 0.00055
+"""Forward through the policy of one picture; backward counts as two."""
+SECONDS_PER_PICTURE = 0.0083
+"""Drawing and checking it."""
+SECONDS_PER_TRAINING = 0.95
+"""Loading, writing and reading."""
+
+
+class Trials(RowStage):
+    """Examples in; a trial a contender, noise level and seed out, and the base's own scores."""
+
+    name: ClassVar = "trials"
+    version: ClassVar = 2
+    row: ClassVar = Trial
+
+    prompts: Prompts
+    examples: Examples
+    base: Generator
+    "The generator that is trained; its pictures are drawn as it says."
+    near: tuple[str, ...]
+    "Generators of near pairs."
+    contenders: tuple[Contender, ...]
+    captions: int = Field(ge=6)
+    "Of the training split that choose a candidate; none of them is rendered for training."
+    steps: int = Field(ge=2)
+    "Optimiser steps of a contender of length 1."
+    batch: int = Field(32, ge=1)
+    "Pairs a step."
+    times: TimeSampler = UniformTimes(low=0.25)
+    "How noise levels are drawn: the sampler of eight steps never goes below t = 0.3."
+    seeds: int = Field(ge=1)
+    "Of training, of the examples' order and of the labels that are flipped."
+    shard_rows: int = Field(1, ge=1)
+    "A file a trial: what is finished is never lost."
+
+    @field_validator("contenders")
+    @classmethod
+    def _fair(cls, contenders: tuple[Contender, ...]) -> tuple[Contender, ...]:
+        check_budgets(contenders)
+        return contenders
+
+    @property
+    def budget(self) -> int:
+        """Candidates a contender."""
+        return check_budgets(self.contenders)
+
+    def cells(self, inputs: Inputs) -> pa.Table:
+        """Columns id, contender, data, noise, seed, steps, candidates."""
+        tuning, held_out = captions_key(self.tuning_captions()), captions_key(self.held_out(inputs))
+        # What all trials share; who else is compared is no part of it.
+        shared = [self.version, self.examples.key, self.base, list(self.near), self.batch, self.times, tuning, held_out]
+        base = {"contender": BASE, "data": "", "noise": 0.0, "seed": 0, "steps": 0, "candidates": "[]"}
+        rows = [{"id": row_id(key_of(BASE), key_of([self.version, self.base, held_out])), **base}]
+        for contender in self.contenders:
+            candidates = CANDIDATES.dump_json(contender.candidates).decode()
+            steps = self.steps * contender.length
+            for noise in contender.noises:
+                for seed in range(self.seeds):
+                    made = key_of([shared, contender.data, candidates, steps, noise, seed])
+                    rows.append(
+                        {
+                            "id": row_id(key_of(contender.name), made),
+                            "contender": contender.name,
+                            "data": contender.data,
+                            "noise": noise,
+                            "seed": seed,
+                            "steps": steps,
+                            "candidates": candidates,
+                        }
+                    )
+        return pa.Table.from_pylist(rows)
+
+    def tuning_captions(self) -> tuple[Shown, ...]:
+        """Those that follow the rendered ones: a longer draw begins with the same captions."""
+        drawn = captions_of(self.prompts.train + self.captions, split="train", seed=self.prompts.seed)
+        return tuple(Shown(one.text, one.expectation.to_json()) for one in drawn[self.prompts.train :])
+
+    def held_out(self, inputs: Inputs) -> tuple[Shown, ...]:
+        """The held-out captions, in the order of every row's scores."""
+        table = inputs.table(self.prompts, ["text", "expectation", "split"]).to_pylist()
+        found = sorted((row["text"], row["expectation"]) for row in table if row["split"] == "evaluation")
+        return tuple(Shown(text, expectation) for text, expectation in found)
+
+    def worker(self, inputs: RunInputs) -> Experiment:
+        """Trains, chooses and scores."""
+        if self.examples.arena is None:
+            raise ConfigError("the laboratory needs the arena's gaps; give examples an arena")
+        return Experiment(
+            base=self.base,
+            examples=inputs.table(self.examples),
+            encoded=inputs.lookup(self.examples.encoded),  # pyright: ignore[reportArgumentType]
+            arena=self.examples.arena,
+            near=self.near,
+            batch=self.batch,
+            times=self.times,
+            tuning=self.tuning_captions(),
+            held_out=self.held_out(inputs),
+        )
+
+    def expected_rows(self, inputs: Inputs) -> int:
+        """One a contender, noise level and seed, and the base."""
+        del inputs
+        return 1 + self.seeds * sum(len(contender.noises) for contender in self.contenders)
+
+    def expected_seconds(self) -> float:
+        """Of all its rows."""
+        work = 0.0
+        for contender in self.contenders:
+            trainings = sum(self._training(phases, contender.length) for phases in contender.candidates)
+            pictures = self.budget * self.captions + self.prompts.evaluation
+            each = trainings + self.budget * SECONDS_PER_TRAINING + pictures * SECONDS_PER_PICTURE
+            work += len(contender.noises) * self.seeds * each
+        return work / self.resources.workers
+
+    def _training(self, phases: tuple[Phase, ...], length: int) -> float:
+        examples = self.steps * length * self.batch
+        return sum(phase.share * examples * passes(phase.method) * SECONDS_PER_PASS for phase in phases)
+
+    def demand(self) -> str:
+        """The expected wall time of all its rows."""
+        return in_minutes(self.expected_seconds(), self.resources.workers)
+
+
+def passes(method: Method) -> int:
+    """Forward passes of one picture that learning from one pair is worth."""
+    forward = 2 if method.reference == "none" else 4
+    backward = 4 if method.trains_losers else 2
+    return forward * (2 if method.needs_statistics else 1) + backward
+
+
+def captions_key(captions: tuple[Shown, ...]) -> str:
+    """The hash of captions in their order."""
+    return key_of([[one.text, one.expectation] for one in captions])
+
+
+def in_minutes(seconds: float, workers: int) -> str:
+    """For `plan`: what all rows take, on cores that do nothing else."""
+    cores = f"{workers} idle core{'s' if workers > 1 else ''}"
+    return f"about {seconds / 60:.1f} min on {cores}"

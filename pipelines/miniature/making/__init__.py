@@ -1,0 +1,1 @@
+"""How the shipped generators and jurors are trained from nothing."""

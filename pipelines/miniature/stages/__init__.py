@@ -1,0 +1,1 @@
+"""Stages that only the miniature world has: training what is shipped."""

@@ -1,0 +1,1 @@
+"""The world itself: its captions, its drawings, and the checker that says whether a picture shows a caption."""

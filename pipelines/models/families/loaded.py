@@ -1,0 +1,186 @@
+"""A generator loaded for training: texts and pictures in, predictions out, in its own pipeline's conventions."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from infra.config import ConfigError
+from infra.lazy import lazy
+from pipelines.models.families.base import Condition, Family
+from pipelines.models.families.pixels import from_pixels, refuse_shape, to_pixels
+from pipelines.models.families.schedule import noise_path, time_shift
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from pipelines.algorithms.diffusion.path import PathSample
+else:
+    torch = lazy("torch")
+
+
+class LoadedFamily(ABC):
+    """A family's pipeline in memory. What was not asked for at loading is None in `pipeline`."""
+
+    patch: ClassVar[int] = 2
+    """Latents a token of the denoiser, along each side; 1 where tokens do not shift times."""
+    distilled: ClassVar[bool] = False
+    """Whether guidance is an input of the denoiser and not a second prediction."""
+
+    def __init__(self, family: Family, *, pipeline: Any, folder: Path, dtype: torch.dtype) -> None:
+        self.family = family
+        self.pipeline = pipeline
+        self.folder = folder
+        self.dtype = dtype
+        """Of everything as it was loaded, and of what is encoded."""
+        self._first: torch.dtype | None = None
+        self._dtype = dtype
+        self.path = noise_path(pipeline.scheduler)
+        """How data is noised and what the denoiser is told and asked, by the pipeline's own scheduler."""
+
+    @property
+    def model(self) -> nn.Module:
+        """The denoiser, as diffusers made it."""
+        model = getattr(self.pipeline, self.family.part)
+        if model is None:
+            raise ConfigError(f"{self.folder} was loaded without its denoiser; load parts 'denoiser' or 'all'")
+        return model
+
+    def time_shift(self, latent_shape: Sequence[int]) -> float:
+        """Its scheduler's shift of training times for latents [..., h, w]; 1 for diffusion."""
+        if self.path.prediction != "flow":
+            return 1.0
+        return time_shift(self.pipeline.scheduler.config, tokens=self.tokens(latent_shape))
+
+    def tokens(self, latent_shape: Sequence[int]) -> int:
+        """Tokens of one frame of a latent [..., h, w]."""
+        return (latent_shape[-2] // self.patch) * (latent_shape[-1] // self.patch)
+
+    def encode_texts(self, texts: Sequence[str]) -> list[Condition]:
+        """One condition a text, without its batch dimension, on the CPU, in the encoders' dtype.
+
+        Texts pass one by one, so that a condition depends on its text alone, to the last bit.
+        """
+        with torch.no_grad():
+            found = [self.encode_text(text) for text in texts]
+        return [{name: value[0].to("cpu", self.dtype) for name, value in each.items()} for each in found]
+
+    def unconditional(self) -> Condition:
+        """The condition of no text, as the pipeline's own guidance takes it; unbatched, on the CPU."""
+        return self.encode_texts([""])[0]
+
+    def encode_pixels(self, pixels: np.ndarray) -> torch.Tensor:
+        """Latents x_0 of uint8[b, f, h, w, 3], on the CPU: float[b, c, h', w'], of clips float[b, c, f', h', w'].
+
+        The posterior's mean, scaled and shifted as the pipeline does, in one pass: with another b the last bits differ.
+        Raises ConfigError for a size or number of frames that the family does not take.
+        """
+        refuse_shape(pixels, family=self.family)
+        with torch.no_grad():
+            return self.encode_frames(from_pixels(pixels)).to("cpu", self.dtype)
+
+    def decode(self, latents: torch.Tensor) -> np.ndarray:
+        """uint8[b, f, h, w, 3] of latents as `encode_pixels` gives them, rounded; one by one, which saves memory."""
+        with torch.no_grad():
+            return np.concatenate([to_pixels(self.decode_latents(each[None])) for each in latents])
+
+    def predict(
+        self,
+        model: nn.Module,
+        sample: PathSample,
+        *,
+        condition: Condition,
+        original_size: tuple[int, int] | None = None,
+        guidance: float = 1.0,
+    ) -> torch.Tensor:
+        """What the denoiser answers at a point of its path, float like x_t; `model` is it as an engine wrapped it.
+
+        `original_size`: (height, width) in pixels before the pictures were resized; SDXL reads it, None: as they are.
+        `guidance`: what a guidance-distilled denoiser (FLUX.1-dev) is told; 1 fits data, 3.5 is what it is sampled with.
+        """
+        told = self.path.timesteps(sample.t)
+        return self.denoise(
+            model, sample.x_t, timesteps=told, condition=condition, original_size=original_size, guidance=guidance
+        )
+
+    def sample(
+        self,
+        model: nn.Module,
+        conditions: Sequence[Condition],
+        *,
+        negative: Condition | None,
+        shape: Sequence[int],
+        steps: int,
+        guidance: float,
+        seeds: Sequence[int],
+    ) -> torch.Tensor:
+        """Latents float[b, *shape] by the pipeline's own scheduler, without gradient; one seed a sample."""
+        from pipelines.models.families.sampling import sample
+
+        return sample(self, model, conditions, negative=negative, shape=shape, steps=steps, guidance=guidance, seeds=seeds)
+
+    def save_lora(self, layers: dict[str, torch.Tensor], *, metadata: dict[str, Any], folder: Path) -> None:
+        """Writes low-rank additions as the pipeline's `load_lora_weights` reads them; rank and alpha are in `metadata`."""
+        part = self.family.part
+        named = {f"{part}_lora_layers": layers, f"{part}_lora_adapter_metadata": metadata}
+        type(self.pipeline).save_lora_weights(str(folder), **named, safe_serialization=True)
+
+    def checkpointing(self) -> None:
+        """From now on activations are computed again for the gradient, and not kept."""
+        model: Any = self.model
+        model.enable_gradient_checkpointing()
+
+    def vae_identity(self) -> dict[str, str]:
+        """What decides the latents: class, config and values of the VAE. Latents of another one are of no use."""
+        from pipelines.models.families.vae_identity import vae_identity
+
+        return vae_identity(self.folder)
+
+    @abstractmethod
+    def encode_text(self, text: str) -> Condition:
+        """The condition of one text, a batch of one, where the encoders are."""
+
+    @abstractmethod
+    def encode_frames(self, frames: torch.Tensor) -> torch.Tensor:
+        """Latents of float[b, 3, f, h, w] in [-1, 1]."""
+
+    @abstractmethod
+    def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
+        """float[b, 3, f, h, w] in about [-1, 1] of latents."""
+
+    @abstractmethod
+    def denoise(
+        self,
+        model: nn.Module,
+        x: torch.Tensor,
+        *,
+        timesteps: torch.Tensor,
+        condition: Condition,
+        original_size: tuple[int, int] | None,
+        guidance: float,
+    ) -> torch.Tensor:
+        """One call of the denoiser as its pipeline makes it; `timesteps` float[b] in [0, 1000)."""
+
+    def set_timesteps(self, scheduler: Any, *, steps: int, shape: Sequence[int], device: torch.device) -> None:
+        """Prepares a scheduler for latents of a shape, as the pipeline does."""
+        del shape
+        scheduler.set_timesteps(steps, device=device)
+
+    def inputs(self, x: torch.Tensor, condition: Condition) -> tuple[torch.Tensor, Condition]:
+        """x and condition in the denoiser's dtype, where x is: an engine may have changed the dtype since loading."""
+        model: Any = self.model
+        first = next(model.parameters()).dtype
+        if first != self._first:  # diffusers looks at every module for its dtype: milliseconds a step
+            self._first, self._dtype = first, model.dtype
+        dtype = self._dtype
+        return x.to(dtype), {name: value.to(x.device, dtype) for name, value in condition.items()}
+
+
+def stack(conditions: Sequence[Condition]) -> Condition:
+    """Unbatched conditions as one batch."""
+    return {name: torch.stack([each[name] for each in conditions]) for name in conditions[0]}

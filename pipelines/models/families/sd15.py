@@ -1,0 +1,50 @@
+"""Stable Diffusion 1.5 (and 2.x): a U-Net on VAE latents that reads the last states of one CLIP text encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pipelines.models.families.base import Condition, Family
+from pipelines.models.families.picture_vae import LoadedPictures
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+class SD15(Family):
+    """Noise or v prediction at an integer step; the time's distribution is the table of the scheduler."""
+
+    name: ClassVar = "sd15"
+    pipeline_class: ClassVar = "StableDiffusionPipeline"
+    part: ClassVar = "unet"
+    text_parts: ClassVar = ("tokenizer", "text_encoder")
+    lora_targets: ClassVar = ("to_q", "to_k", "to_v", "to_out.0")
+    size_multiple: ClassVar = 8
+
+    def wrap(self, pipeline: Any, *, folder: Path, dtype: torch.dtype) -> LoadedPictures:
+        return LoadedSD15(self, pipeline=pipeline, folder=folder, dtype=dtype)
+
+
+class LoadedSD15(LoadedPictures):
+    """Condition: `tokens` float[77, 768]."""
+
+    def encode_text(self, text: str) -> Condition:
+        pipeline = self.pipeline
+        tokens, _ = pipeline.encode_prompt([text], pipeline.device, 1, do_classifier_free_guidance=False)
+        return {"tokens": tokens}
+
+    def denoise(
+        self,
+        model: nn.Module,
+        x: torch.Tensor,
+        *,
+        timesteps: torch.Tensor,
+        condition: Condition,
+        original_size: tuple[int, int] | None,
+        guidance: float,
+    ) -> torch.Tensor:
+        del original_size, guidance
+        x, read = self.inputs(x, condition)
+        return model(x, timesteps, encoder_hidden_states=read["tokens"], return_dict=False)[0]

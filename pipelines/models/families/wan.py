@@ -1,0 +1,80 @@
+"""Wan 2.1 text-to-video: a transformer over a clip's causal VAE latents that predicts velocities (Wan team, 2025)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from infra.config import ConfigError
+from infra.lazy import lazy
+from pipelines.models.families.base import INDEX, Condition, Family
+from pipelines.models.families.loaded import LoadedFamily
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+else:
+    torch = lazy("torch")
+
+TEXT_TOKENS = 512  # what the pipeline's own call asks for; `encode_prompt` alone would take 226
+
+
+class Wan(Family):
+    """Rectified flow, told 1000 t; the scheduler's flow_shift is 3 for 480p and 5 for 720p."""
+
+    name: ClassVar = "wan"
+    pipeline_class: ClassVar = "WanPipeline"
+    part: ClassVar = "transformer"
+    text_parts: ClassVar = ("tokenizer", "text_encoder")
+    lora_targets: ClassVar = ("to_q", "to_k", "to_v", "to_out.0")
+    size_multiple: ClassVar = 16
+    frame_multiple: ClassVar = 4
+
+    def refuse(self, index: dict[str, Any], *, folder: Path) -> None:
+        """Wan 2.2 splits the path between two transformers, or gives each token its own time."""
+        second = index.get("transformer_2") or [None]
+        if second[0] is not None or index.get("boundary_ratio") is not None or index.get("expand_timesteps"):
+            raise ConfigError(f"{folder / INDEX} is of Wan 2.2, which is not trained here; give Wan 2.1")
+
+    def wrap(self, pipeline: Any, *, folder: Path, dtype: torch.dtype) -> LoadedFamily:
+        return LoadedWan(self, pipeline=pipeline, folder=folder, dtype=dtype)
+
+
+class LoadedWan(LoadedFamily):
+    """Condition: `tokens` float[512, 4096] of UMT5, zero after the text's end. Latents: [c, 1 + (f - 1) / 4, h/8, w/8]."""
+
+    def encode_text(self, text: str) -> Condition:
+        tokens, _ = self.pipeline.encode_prompt([text], do_classifier_free_guidance=False, max_sequence_length=TEXT_TOKENS)
+        return {"tokens": tokens}
+
+    def encode_frames(self, frames: torch.Tensor) -> torch.Tensor:
+        vae = self.pipeline.vae
+        mean, std = _statistics(vae)
+        z = vae.encode(frames.to(vae.device, vae.dtype)).latent_dist.mode()
+        return (z.float() - mean) / std
+
+    def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
+        vae = self.pipeline.vae
+        mean, std = _statistics(vae)
+        z = latents.to(vae.device).float() * std + mean
+        return vae.decode(z.to(vae.dtype), return_dict=False)[0]
+
+    def denoise(
+        self,
+        model: nn.Module,
+        x: torch.Tensor,
+        *,
+        timesteps: torch.Tensor,
+        condition: Condition,
+        original_size: tuple[int, int] | None,
+        guidance: float,
+    ) -> torch.Tensor:
+        del original_size, guidance
+        x, read = self.inputs(x, condition)
+        return model(hidden_states=x, timestep=timesteps, encoder_hidden_states=read["tokens"], return_dict=False)[0]
+
+
+def _statistics(vae: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of the VAE's latents, [1, c, 1, 1, 1]."""
+    mean, std = (torch.tensor(each, device=vae.device) for each in (vae.config.latents_mean, vae.config.latents_std))
+    return mean.view(1, -1, 1, 1, 1), std.view(1, -1, 1, 1, 1)

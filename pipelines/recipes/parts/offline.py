@@ -1,0 +1,259 @@
+"""The nodes of an offline tuning of a real generator, from files of pairs to the trained policy: what its recipes share.
+
+`Source` and `Setup` are arguments of the recipes; their fields are flags of the command.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from actors.training.engines.engine import AdamW, EngineOptions
+from actors.training.options import TrainerOptions
+from actors.training.trackers import MLflow, Trackers, WandB
+from infra.config import Config, ConfigError
+from infra.dag.stage import Resources
+from infra.store.files import Folder
+from pipelines.algorithms.diffusion.flow import LogitNormalTimes, TimeSampler, UniformTimes
+from pipelines.algorithms.preference.methods import AnyMethod
+from pipelines.algorithms.preference.scalarisation import Scalarisation
+from pipelines.exchange.formats import FormatName, renames
+from pipelines.models.adapter import Full, LoRA
+from pipelines.models.families.base import family_named
+from pipelines.models.memory import ARCHITECTURES
+from pipelines.models.weights import Hub
+from pipelines.stages.arena import Arena
+from pipelines.stages.encode import Buckets, Encode, Encoders
+from pipelines.stages.examples import Examples
+from pipelines.stages.imported import ImportedClips, ImportedLabels, ImportedPictures, PairFiles
+from pipelines.stages.reference_errors import ReferenceErrors
+from pipelines.stages.sources import Trained
+from pipelines.stages.tune import Previews, Tune
+
+PUBLISHED = {
+    "sd15": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+    "sdxl": "stabilityai/stable-diffusion-xl-base-1.0",
+    "sd3-medium": "stabilityai/stable-diffusion-3-medium-diffusers",
+    "sd3.5-medium": "stabilityai/stable-diffusion-3.5-medium",
+    "sd3.5-large": "stabilityai/stable-diffusion-3.5-large",
+    "flux.1-dev": "black-forest-labs/FLUX.1-dev",
+    "wan2.1-1.3b": "Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
+    "wan2.1-14b": "Wan-AI/Wan2.1-T2V-14B-Diffusers",
+}
+
+
+class Source(Config):
+    """Which generator learns from which pairs, and how long: what a recipe takes of its user."""
+
+    weights: Annotated[str, Field(description="folder or hub id of the generator; the published one by default")] = ""
+    revision: Annotated[str, Field(description="of the hub id")] = "main"
+    pairs: Annotated[str, Field(description="folder of pairs")] = ""
+    pairs_format: Annotated[FormatName, Field(description="how they are kept; salon import reads the same")] = "salon"
+    pairs_map: Annotated[tuple[str, ...], Field(description="OLD=NEW,…: columns by the format's names for them")] = ()
+    steps: Annotated[int | None, Field(ge=1, description="optimiser steps, instead of the paper's")] = None
+    batch: Annotated[int | None, Field(ge=1, description="pairs a step, instead of the paper's; the rate follows")] = None
+    side: Annotated[int | None, Field(ge=8, description="pixels a side of a square of the area, not the paper's")] = None
+
+    def data(self, *, expected: int, side: int, **options: Any) -> Data:
+        """The pairs, in the paper's shapes where no others are asked for."""
+        chosen = {"pairs": self.pairs, "format": self.pairs_format, "renamed": self.pairs_map}
+        return Data(expected=expected, side=self.side or side, **chosen, **options)
+
+    def model(self, name: str, adapter: Literal["lora", "full"]) -> Model:
+        """The generator."""
+        return Model(name=name, weights=self.weights, revision=self.revision, adapter=adapter)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A generator and what of it is trained."""
+
+    name: str
+    """A published architecture."""
+    weights: str
+    """Folder or hub id; "": the published one."""
+    revision: str
+    adapter: Literal["lora", "full"]
+    rank: int = 64
+    alpha: float = 128.0
+
+    @property
+    def family(self) -> str:
+        """Its family's name."""
+        return ARCHITECTURES[self.name].family
+
+    @property
+    def diffusion(self) -> bool:
+        """Whether it predicts noise, and not a velocity."""
+        return self.family in ("sd15", "sdxl")
+
+    def source(self) -> Folder | Hub:
+        """Where its weights are; raises ConfigError for a path that is not there."""
+        given = self.weights or PUBLISHED[self.name]
+        if Path(given).is_dir():
+            return Folder(path=given)
+        if given.startswith(("/", ".", "~")) or given.count("/") != 1:
+            raise ConfigError(f"--weights {given}: no such folder, and no hub id (OWNER/NAME); give one of both")
+        return Hub(repo=given, revision=self.revision)
+
+    def trained(self) -> LoRA | Full:
+        """The adapter."""
+        return LoRA(rank=self.rank, alpha=self.alpha) if self.adapter == "lora" else Full()
+
+    def times(self) -> TimeSampler:
+        """Noise levels: uniform over a diffusion's steps and for video; for SD3 and FLUX as they were trained."""
+        if self.family in ("sd3", "flux"):
+            return LogitNormalTimes(shift="generator")
+        return UniformTimes(low=0.0, high=1.0)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Pairs, and the shapes they are brought to."""
+
+    pairs: str
+    """A folder; "": not at hand, a plan counts `expected` pairs."""
+    expected: int
+    side: int
+    """Pixels a side of a square of the same area."""
+    clips: bool = False
+    frames: tuple[int, ...] = (1,)
+    alignment: Scalarisation | None = None
+    arena: bool = False
+    format: FormatName = "salon"
+    """How the pairs are kept."""
+    renamed: tuple[str, ...] = ()
+    """`old=new`: the files' columns by the format's names."""
+
+    def nodes(self, model: Model, previews: Previews, *, dtype: Literal["bfloat16", "float32"]) -> Examples:
+        """import -> encode, import_labels -> examples."""
+        folder = Folder(path=self.pairs) if self.pairs else None
+        renamed = renames(self.renamed, format=self.format, flag="--pairs-map")
+        source = PairFiles(folder=folder, format=self.format, renamed=renamed, expected=self.expected)
+        pictures = ImportedClips(source=source) if self.clips else ImportedPictures(source=source)
+        labels = ImportedLabels(pictures=pictures)
+        family = family_named(model.family)
+        encoded = Encode(
+            pictures=pictures,
+            encoders=Encoders(weights=model.source(), family=model.family),
+            buckets=Buckets(area=self.side**2, multiple=max(family.size_multiple, min(64, self.side)), frames=self.frames),
+            texts=previews.texts,
+            dtype=dtype,
+            shard_rows=16,
+        )
+        arena = Arena(labels=labels) if self.arena else None
+        return Examples(labels=labels, encoded=encoded, arena=arena, alignment=self.alignment)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A paper's settings of one training."""
+
+    steps: int
+    batch: int
+    learning_rate: float
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warm_up: int = 0
+
+    def of(self, source: Source) -> Run:
+        """With the user's steps and batch; the rate is in proportion to the batch, as in the papers' tables."""
+        steps, batch = source.steps or self.steps, source.batch or self.batch
+        rate = self.learning_rate * batch / self.batch
+        return replace(self, steps=steps, batch=batch, learning_rate=rate, warm_up=round(self.warm_up / self.steps * steps))
+
+
+class Setup(Config):
+    """Where and how it trains, and what is shown meanwhile."""
+
+    workers: Annotated[int, Field(ge=1, le=4096, description="training workers")] = 16
+    gpus: Annotated[float, Field(ge=0, description="GPUs a worker")] = 1.0
+    zero: Annotated[Literal["1", "2", "3"], Field(description="DeepSpeed ZeRO stage")] = "2"
+    offload: Annotated[Literal["none", "optimizer", "all"], Field(description="what lies in the host's memory")] = "none"
+    micro_batch: Annotated[int, Field(ge=1, description="pairs a backward pass and GPU")] = 4
+    precision: Annotated[Literal["bf16", "fp32"], Field(description="of weights and activations; errors are fp32")] = "bf16"
+    draws: Annotated[int, Field(ge=0, description="cached draws of the reference a pair; 0: it is in memory")] = 0
+    ema: Annotated[float | None, Field(gt=0, lt=1, description="decay of an average of the weights, then exported")] = None
+    preview_texts: Annotated[tuple[str, ...], Field(description="prompts to draw while training")] = ()
+    preview_every: Annotated[int, Field(ge=0, description="steps between two drawings; 0 for none")] = 0
+    comfyui: Annotated[bool, Field(description="write an adapter under ComfyUI's keys too")] = False
+    wandb: Annotated[str, Field(description="project of Weights & Biases to log to")] = ""
+    mlflow: Annotated[str, Field(description="URI of the MLflow server or store to log to")] = ""
+    seed: Annotated[int, Field(ge=0, description="of the order of pairs, noise and times")] = 0
+
+    def trackers(self) -> Trackers:
+        """Beside TensorBoard and JSON lines."""
+        return Trackers(
+            wandb=WandB(project=self.wandb) if self.wandb else None, mlflow=MLflow(uri=self.mlflow) if self.mlflow else None
+        )
+
+    @property
+    def dtype(self) -> Literal["bfloat16", "float32"]:
+        """Of the weights."""
+        return "bfloat16" if self.precision == "bf16" else "float32"
+
+    def engine(self) -> EngineOptions:
+        """DeepSpeed."""
+        return EngineOptions(zero=int(self.zero), offload=self.offload, bf16=self.precision == "bf16")  # type: ignore[arg-type]
+
+    def previews(self, data: Data, model: Model) -> Previews:
+        """In the shape of a square training picture; a clip has the shortest length."""
+        side = family_named(model.family).size_multiple
+        pixels = max(side, round(data.side / side) * side)
+        return Previews(texts=self.preview_texts, frames=min(data.frames), height=pixels, width=pixels)
+
+
+def stage(
+    model: Model, data: Data, method: AnyMethod, run: Run, *, setup: Setup, label: str, start: Trained | None = None
+) -> Tune:
+    """The tune node of a method, with all it stands on; errors are cached where `setup.draws` and the method allow it."""
+    previews = setup.previews(data, model)
+    examples = data.nodes(model, previews, dtype=setup.dtype)
+    resources = Resources(workers=setup.workers, gpus=setup.gpus)
+    errors = None
+    if setup.draws and method.reference != "none":
+        errors = ReferenceErrors(
+            examples=examples,
+            policy=model.source(),
+            family=model.family,
+            start=start,
+            dtype=setup.dtype,
+            times=model.times(),
+            draws=setup.draws,
+            seed=setup.seed,
+            resources=resources,
+        )
+    return Tune(
+        label=label,
+        examples=examples,
+        policy=model.source(),
+        family=model.family,
+        architecture=model.name,
+        start=start,
+        method=method,
+        adapter=model.trained(),
+        errors=errors,
+        draws=setup.draws if errors else None,
+        draws_seed=setup.seed if errors else 0,
+        times=model.times(),
+        trainer=TrainerOptions(
+            steps=run.steps,
+            batch=run.batch,
+            learning_rate=run.learning_rate,
+            schedule=run.schedule,
+            warm_up=run.warm_up,
+            optimizer=AdamW(betas=(0.9, 0.999)),
+            engine=setup.engine(),
+            ema=setup.ema,
+            seed=setup.seed,
+            micro_batch=setup.micro_batch,
+            preview_every=setup.preview_every,
+        ),
+        checkpointing=True,
+        previews=previews,
+        trackers=setup.trackers(),
+        comfyui=setup.comfyui,
+        resources=resources,
+    )

@@ -1,0 +1,16 @@
+"""Tables of prompts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A caption and what it asks for."""
+
+    id: str
+    text: str
+    task: str  # GenEval's six: single, two, counting, colours, position, attribution
+    split: str  # train | evaluation; disjoint sets of texts
+    expectation: str  # canonical JSON of the scene asked for; jurors never see it

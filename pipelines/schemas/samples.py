@@ -1,0 +1,59 @@
+"""Tables of what generators make, and of what encoders make of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from infra.store.tables import Image, Video
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One generator's answer to one prompt."""
+
+    id: str
+    prompt_id: str
+    text: str
+    generator: str
+    sample: int  # 0, 1, … within (prompt, generator)
+    seed: int  # hash of (prompt, generator, sample), in [0, 2^63)
+    image: Image
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One generator's clip for one prompt."""
+
+    id: str
+    prompt_id: str
+    text: str
+    generator: str
+    sample: int
+    seed: int
+    video: Video
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One picture or clip as latents, or one text as what the denoiser reads of it."""
+
+    id: str
+    kind: str  # latent | text
+    source: str  # id of the picture or clip; of a text, the hash of it
+    text: str  # of its prompt
+    frames: int  # 1 for a picture, 0 for a text
+    height: int  # pixels, after the crop to the bucket; 0 for a text
+    width: int
+    tensors: bytes  # safetensors; `latent`, or the names the generator's family gives its conditions
+
+
+@dataclass(frozen=True)
+class EncodedSize:
+    """Encoded, without its tensors: what `examples` looks up."""
+
+    id: str
+    kind: str
+    source: str
+    frames: int
+    height: int
+    width: int

@@ -1,0 +1,75 @@
+"""Tables of training: examples, reference errors, curves, accuracies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class RewardAccuracy:
+    """Pair accuracy of the reward model at one noise level, held-out prompts."""
+
+    t: float  # in [0, 1]; 1 is noise
+    accuracy: float
+    low: float  # 95 % Wilson interval
+    high: float
+    pairs: int
+
+
+@dataclass(frozen=True)
+class RewardStep:
+    """One optimiser step of the reward model."""
+
+    step: int
+    loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Example:
+    """One pair to learn from: which latents, which text, how sure."""
+
+    id: str  # the pair's id
+    prompt_id: str
+    text: str
+    winner: str  # id of an Encoded latent; for a tie, of A
+    loser: str
+    prompt: str  # id of an Encoded text
+    generator_winner: str
+    generator_loser: str
+    tie: bool
+    frames: int
+    height: int
+    width: int
+    agreement: float  # share of the jury that said so, in [0, 1]
+    gap: float  # the arena's posterior gap, 0 or more; 0 without an arena
+    reward_winner: float  # only differences within a pair and their spread over the data mean something
+    reward_loser: float
+
+
+@dataclass(frozen=True)
+class ReferenceError:
+    """The frozen reference's error on one example under one of its fixed draws of noise and time."""
+
+    id: str
+    example: str
+    draw: int  # 0, 1, … below the number of draws
+    winner: float  # per-sample mean squared error, fp32
+    loser: float
+
+
+@dataclass(frozen=True)
+class TuneStep:
+    """One optimiser step of preference tuning."""
+
+    step: int
+    loss: float
+    implicit_accuracy: float  # share of pairs the policy prefers the right way round, equals half
+    winner_error: float  # mean squared error of the policy's prediction
+    loser_error: float
+    error_drift: float | None  # policy's minus reference's error, mean of both: above 0 it denoises worse
+    drift: float | None  # mean squared difference to the reference's predictions, where there are any
+    alpha: float | None  # of an automatic polynomial term
+    kl: float | None  # batch mean that Diffusion-KTO subtracts
+    gradient_norm: float  # before clipping
+    learning_rate: float

@@ -1,0 +1,109 @@
+"""Tables of comparisons: pairs, votes, preferences, ratings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two pictures of one prompt, to be compared."""
+
+    id: str
+    prompt_id: str
+    text: str
+    picture_a: str  # id of a Picture
+    picture_b: str
+    generator_a: str
+    generator_b: str
+
+
+@dataclass(frozen=True)
+class Vote:
+    """One juror's answer to one pair in one order, as given."""
+
+    id: str
+    pair_id: str
+    juror: str
+    order: str  # ab | ba: which picture was shown first
+    raw: str  # the answer's text, untouched
+    choice: str  # a | b | tie | unparsable, in terms of the pair, not of the position
+    score: float | None  # log-odds that a is better than b; None where unparsable
+
+
+@dataclass(frozen=True)
+class Preference:
+    """The jury's word on one pair."""
+
+    id: str  # the pair's id
+    prompt_id: str
+    text: str
+    picture_a: str
+    picture_b: str
+    generator_a: str
+    generator_b: str
+    choice: str  # a | b | tie
+    agreement: float  # share of the jurors' debiased votes that equal `choice`, in [0, 1]
+    score: float  # mean over jurors of the two orders' mean log-odds of a over b; 0 where no juror gave one
+    votes_a: int
+    votes_b: int
+    votes_tie: int
+    votes_unparsable: int
+
+
+@dataclass(frozen=True)
+class DimensionMargin:
+    """By how much one picture of a pair is better in one dimension (VideoAlign's VQ, MQ, TA, …)."""
+
+    pair_id: str
+    dimension: str
+    margin: float  # reward of a minus reward of b; +1, 0, -1 where people only said a, same, b
+
+
+@dataclass(frozen=True)
+class JurorStatistics:
+    """The audit of one juror; shares in [0, 1]."""
+
+    juror: str
+    votes: int
+    position_bias: float  # P(first shown is chosen | decided) - 1/2, in [-1/2, 1/2]
+    tie_rate: float
+    failure_rate: float  # unparsable answers
+    contradiction_rate: float  # pairs on which the two orders name different pictures
+    agreement_with_panel: float  # with the majority of the other jurors, both decided
+
+
+@dataclass(frozen=True)
+class Rating:
+    """One generator's strength."""
+
+    generator: str
+    mu: float  # TrueSkill scale: starts at 25
+    sigma: float  # starts at 25/3
+    score: float  # mu - 3 sigma
+    games: int
+    wins: int
+    losses: int
+    ties: int
+    bt_strength: float  # Bradley-Terry log-strength, mean zero
+    bt_low: float  # 95 % bootstrap interval
+    bt_high: float
+
+
+@dataclass(frozen=True)
+class Match:
+    """One game of the arena, at its place in the order."""
+
+    position: int
+    pair_id: str
+    generator_a: str
+    generator_b: str
+    choice: str  # a | b | tie
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Posterior expectation of winner's minus loser's quality (ArenaPO, theorem 1)."""
+
+    pair_id: str
+    gap: float  # > 0, on the rating's scale

@@ -1,0 +1,250 @@
+"""A preference loss of a policy as an objective of the trainer: one forward pass for both members of every pair.
+
+Winner and loser share noise and time. The reference's part comes from the disabled adapter, from a frozen copy, or from
+errors that a stage computed before: then no reference is in memory.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow.parquet as pq
+
+from actors.training.draws import Draw
+from actors.training.objective import Losses
+from infra.config import Config, ConfigError
+from infra.lazy import lazy
+from pipelines.algorithms.diffusion.path import PathSample, per_sample_error
+from pipelines.algorithms.preference.methods import AnyMethod
+from pipelines.algorithms.preference.pairwise import Member, PairBatch
+from pipelines.models.adapter import Full, LoRA, Start
+from pipelines.models.policy import Policy
+from pipelines.training.data import Batch, Materials, Opened, OverExamples, Randomness
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+else:
+    torch = lazy("torch")
+
+ReferenceKind = Literal["none", "adapter", "copy", "cached"]
+
+
+@dataclass(frozen=True)
+class PolicySpec:
+    """How a worker loads the policy."""
+
+    folder: Path
+    family: str
+    adapter: LoRA | Full
+    start: Start | None = None
+    checkpointing: bool = False
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    guidance: float = 1.0
+    """What a guidance-distilled denoiser is told."""
+    compiled: bool = False
+    """Policy and reference by torch.compile: operations fused, the same numbers but for rounding."""
+
+    def load(self, device: torch.device, *, reference: Literal["none", "adapter", "copy"]) -> Policy:
+        """The policy on a device. ConfigError where it is to be compiled and there is no compiler."""
+        compiler = os.environ.get("CXX", "g++")
+        if self.compiled and shutil.which(compiler) is None:
+            raise ConfigError(
+                f"compiled = True, but there is no C++ compiler {compiler!r}; install one, set CXX, or leave it"
+            )
+        policy = Policy(
+            self.folder,
+            family=self.family,
+            adapter=self.adapter,
+            start=self.start,
+            reference=reference,
+            checkpointing=self.checkpointing,
+            dtype=getattr(torch, self.dtype),
+            device=device,
+        )
+        for model in (policy.model, policy.frozen) if self.compiled else ():
+            if model is not None:
+                model.compile()
+        return policy
+
+
+@dataclass(frozen=True)
+class PreviewSpec:
+    """Pictures of fixed texts, to see what the policy has become."""
+
+    texts: tuple[tuple[str, str], ...]  # (text, id of its encoded conditions)
+    empty: str  # id of the empty text's conditions
+    shape: tuple[int, int, int]  # frames, height, width in pixels
+    steps: int
+    guidance: float
+    seed: int
+
+
+@dataclass
+class PreferenceObjective(OverExamples):
+    """Picklable; `prepare` loads the policy and opens the data."""
+
+    materials: Materials
+    policy: PolicySpec
+    method: Config
+    randomness: Randomness
+    reference: ReferenceKind
+    described: dict[str, Any]
+    errors: Path | None = None
+    """Parquet of (example, draw, winner, loser) where the reference is cached."""
+    previews: PreviewSpec | None = None
+    comfyui: bool = False
+    _ready: Any = field(default=None, init=False, repr=False)
+
+    def describe(self) -> dict[str, Any]:
+        """The tuning's identity, as the artifact's record has it."""
+        return self.described
+
+    def prepare(self, device: torch.device) -> nn.Module:
+        """Loads the policy and the examples."""
+        policy = self.policy.load(device, reference="none" if self.reference == "cached" else self.reference)
+        known: dict[tuple[str, int], tuple[float, float]] = {}
+        if self.errors is not None:
+            table = pq.read_table(self.errors).to_pydict()
+            keys = zip(table["example"], table["draw"], strict=True)
+            known = dict(zip(keys, zip(table["winner"], table["loser"], strict=True), strict=True))
+        self._ready = Ready(policy, self.materials.open(), known, device)
+        return policy.model
+
+    @property
+    def _method(self) -> AnyMethod:
+        return self.method  # pyright: ignore[reportReturnType]
+
+    @property
+    def needs_means(self) -> bool:
+        """Whether the method does."""
+        return self._method.needs_statistics
+
+    def statistics(self, model: nn.Module, draws: list[Draw]) -> dict[str, torch.Tensor]:
+        """The method's."""
+        with torch.no_grad():
+            return self._method.statistics(self.pairs(model, draws))
+
+    def losses(self, model: nn.Module, draws: list[Draw], *, means: Mapping[str, float]) -> Losses:
+        """The method's loss of each pair, and what is logged of it."""
+        pairs = self.pairs(model, draws)
+        found = self._method.losses(pairs, means=means)
+        metrics: dict[str, torch.Tensor | None] = dict(found.metrics)
+        if pairs.winner.reference is not None and pairs.loser.reference is not None:
+            sides = ((pairs.winner.prediction, pairs.winner.reference), (pairs.loser.prediction, pairs.loser.reference))
+            won, lost = (per_sample_error(now.detach(), target=then) for now, then in sides)
+            metrics["drift"] = (won + lost) / 2
+        return Losses(losses=found.losses, metrics=metrics)
+
+    def pairs(self, model: nn.Module, draws: list[Draw]) -> PairBatch:
+        """Both members at their shared noise and time, with the policy's and the reference's answers."""
+        ready: Ready = self._ready
+        batch, sample, condition = ready.noised(draws, randomness=self.randomness)
+        prediction = self._predict(model, sample, condition)
+        answers, errors = None, None
+        if self.reference in ("adapter", "copy"):
+            answers = ready.policy.reference_predict(model, sample, condition=condition, guidance=self.policy.guidance)
+            errors = per_sample_error(answers, target=sample.target)
+        elif self.reference == "cached":
+            errors = self._cached(draws, device=ready.device)
+        winner, loser = _members(prediction, sample.target, answers, errors)
+        tie = batch.column("tie") > 0
+        given = {
+            name: batch.column(name).to(ready.device) for name in ("gap", "agreement", "reward_winner", "reward_loser")
+        }
+        return PairBatch(winner=winner, loser=loser, t=sample.t[: len(draws)].float(), tie=tie.to(ready.device), **given)
+
+    def _predict(self, model: nn.Module, sample: PathSample, condition: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Answers to both members in one pass; losers without gradient where the method learns nothing from them."""
+        policy, guidance = self._ready.policy, self.policy.guidance
+        if self._method.trains_losers:
+            return policy.predict(model, sample, condition=condition, guidance=guidance)
+        halves = zip(*(value.chunk(2) for value in (sample.x_t, sample.target, sample.t)), strict=True)
+        winners, losers = (PathSample(*half) for half in halves)
+        split = {name: value.chunk(2) for name, value in condition.items()}
+        of_winners, of_losers = ({name: value[side] for name, value in split.items()} for side in (0, 1))
+        won = policy.predict(model, winners, condition=of_winners, guidance=guidance)
+        with torch.no_grad():
+            lost = policy.predict(model, losers, condition=of_losers, guidance=guidance)
+        return torch.cat([won, lost])
+
+    def _cached(self, draws: list[Draw], *, device: torch.device) -> torch.Tensor:
+        """The reference's errors float[2b], winners first."""
+        known = self._ready.known
+        try:
+            found = [known[self.name_of(draw.index), self.randomness.number(draw)] for draw in draws]
+        except KeyError as error:
+            raise ConfigError(
+                f"no cached reference error of example and draw {error}; run reference_errors again"
+            ) from error
+        return torch.tensor([pair[0] for pair in found] + [pair[1] for pair in found], device=device)
+
+    def preview(self, model: nn.Module, *, step: int, folder: Path | None) -> None:
+        """One picture a text, its first frame where it is a clip."""
+        if self.previews is None:
+            return
+        from PIL import Image as Pillow
+
+        spec, ready = self.previews, self._ready
+        known = ready.opened.latents.get([spec.empty, *(name for _, name in spec.texts)])
+        drawn = ready.policy.draw(
+            model,
+            [known[name] for _, name in spec.texts],
+            negative=known[spec.empty],
+            size=spec.shape,
+            steps=spec.steps,
+            guidance=spec.guidance,
+            seeds=[spec.seed + number for number in range(len(spec.texts))],
+            decoded=folder is not None,
+        )
+        if folder is not None and drawn is not None:
+            for number, frames in enumerate(drawn):
+                Pillow.fromarray(frames[0]).save(folder / f"{number:03d}.png")
+
+    def export(self, parameters: dict[str, torch.Tensor], folder: Path) -> None:
+        """The policy's own."""
+        self._ready.policy.export(parameters, folder, comfyui=self.comfyui)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A prepared objective's policy and data."""
+
+    policy: Policy
+    opened: Opened
+    known: dict[tuple[str, int], tuple[float, float]]
+    device: torch.device
+
+    def noised(self, draws: list[Draw], *, randomness: Randomness) -> tuple[Batch, PathSample, dict[str, torch.Tensor]]:
+        """The batch, both members at one noise and time (winners first), and the conditions of both."""
+        batch = self.opened.batch([draw.index for draw in draws], device=self.device)
+        seeds = [randomness.seed_of(draw, example=row["id"]) for draw, row in zip(draws, batch.rows, strict=True)]
+        sample = noised_pair(self.policy, batch, seeds, randomness=randomness)
+        return batch, sample, {name: torch.cat([value, value]) for name, value in batch.condition.items()}
+
+
+def noised_pair(policy: Policy, batch: Batch, seeds: Sequence[int], *, randomness: Randomness) -> PathSample:
+    """Winners, then losers, at noise and times of the seeds."""
+    shape = batch.winners.shape[1:]
+    noise, t = randomness.sample(seeds, shape=shape, own_shift=policy.loaded.time_shift(tuple(shape)))
+    noise, t = noise.to(batch.winners.device), t.to(batch.winners.device)
+    data = torch.cat([batch.winners, batch.losers])
+    return policy.loaded.path.sample(data, noise=torch.cat([noise, noise]), t=torch.cat([t, t]))
+
+
+def _members(
+    prediction: torch.Tensor, target: torch.Tensor, answers: torch.Tensor | None, errors: torch.Tensor | None
+) -> tuple[Member, Member]:
+    """Winner and loser of stacked tensors."""
+    error = per_sample_error(prediction, target=target)
+    absent = (None, None)
+    reference = absent if answers is None else answers.chunk(2)
+    reference_error = absent if errors is None else errors.chunk(2)
+    sides = zip(prediction.chunk(2), target.chunk(2), error.chunk(2), reference, reference_error, strict=True)
+    winner, loser = (Member(*side) for side in sides)
+    return winner, loser

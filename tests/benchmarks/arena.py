@@ -1,0 +1,30 @@
+"""A million votes through the arena's rating."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from pipelines.algorithms.rating.gaussian import GaussianRating, rate
+from tests.benchmarks.measure import Result
+
+VOTES, PLAYERS = 1_000_000, 64
+
+
+def run() -> list[Result]:
+    """Seconds for a million sequential updates, a tenth of them ties."""
+    generator = np.random.default_rng(0)
+    first = generator.integers(PLAYERS, size=VOTES)
+    second = (first + generator.integers(1, PLAYERS, size=VOTES)) % PLAYERS
+    choice = generator.choice(["a", "b", "tie"], p=[0.45, 0.45, 0.1], size=VOTES).tolist()
+    start = time.perf_counter()
+    rate(
+        first.tolist(),
+        second=second.tolist(),
+        choice=choice,
+        players=PLAYERS,
+        options=GaussianRating(),
+        generator=generator,
+    )
+    return [Result("arena: seconds for 1,000,000 votes", time.perf_counter() - start, "<= 2", {})]

@@ -1,0 +1,128 @@
+"""Random pairs for the shipped miniature policy, encoded as the stages leave them: for the training benchmarks."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors.torch import save
+
+from actors.renderer import encode_png
+from infra.store.artifacts import RowReader
+from infra.store.tables import read_unrecorded, to_table, write_table
+from pipelines.algorithms.diffusion.flow import UniformTimes
+from pipelines.algorithms.preference.flow_dpo import FlowDPO
+from pipelines.miniature.generators import WEIGHTS
+from pipelines.miniature.world.draw import SIZE
+from pipelines.miniature.world.grammar import captions
+from pipelines.models.adapter import Full, LoRA
+from pipelines.models.families.base import family_named
+from pipelines.schemas.samples import Encoded
+from pipelines.schemas.training import Example, ReferenceError
+from pipelines.stages.reference_errors import Measuring
+from pipelines.training.data import Materials, Randomness
+from pipelines.training.preference import PolicySpec, PreferenceObjective
+
+POLICY = WEIGHTS / "policy"
+FAMILY = "miniature"
+SHAPE = (1, SIZE, SIZE)  # frames, height, width
+BETA, TIMES = 500.0, UniformTimes(low=0.25)  # of the recipe `miniature`
+DRAWS = 4  # of noise and time a pair, where the reference is cached
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs on disk, and the same before they were encoded."""
+
+    root: Path
+    encoded: RowReader
+    texts: list[str]
+    winners: list[bytes]  # PNG
+    losers: list[bytes]
+
+    @property
+    def materials(self) -> Materials:
+        """What training opens."""
+        return Materials(self.root / "examples.parquet", self.encoded)
+
+    def objective(self, adapter: LoRA | Full, *, cached: bool = False, compiled: bool = False) -> PreferenceObjective:
+        """DPO of the shipped policy on these pairs, with its own reference or with cached errors."""
+        own = "adapter" if adapter.kind == "lora" else "copy"
+        return PreferenceObjective(
+            materials=self.materials,
+            policy=PolicySpec(POLICY, FAMILY, adapter, compiled=compiled),
+            method=FlowDPO(beta=BETA),
+            randomness=Randomness(TIMES, DRAWS if cached else None),
+            reference="cached" if cached else own,
+            described={"adapter": adapter.model_dump(mode="json")},
+            errors=self.root / "errors.parquet" if cached else None,
+        )
+
+
+def write_pairs(root: Path, *, count: int) -> Pairs:
+    """Random pictures on captions of the miniature world, their latents and texts, and the reference's errors on them."""
+    random = np.random.default_rng(0)
+    sides = [random.integers(0, 256, (count, *SHAPE, 3), dtype=np.uint8) for _ in range(2)]
+    texts = [caption.text for caption in captions(count, split="train", seed=0)]
+    coder = family_named(FAMILY).load(POLICY, parts="all", device="cpu", dtype=torch.float32)
+    rows = []
+    for name, pictures in zip("wl", sides, strict=True):
+        for number, latent in enumerate(coder.encode_pixels(pictures)):
+            rows.append(_encoded(f"{name}{number:05d}", "latent", SHAPE, {"latent": latent}))
+    rows += [_encoded(f"t{n:05d}", "text", (0, 0, 0), found) for n, found in enumerate(coder.encode_texts(texts))]
+    (root / "encoded").mkdir(parents=True)
+    write_table(to_table(sorted(rows, key=lambda row: row.id), Encoded), root / "encoded" / "part-00000.parquet")
+    examples = pa.Table.from_pylist([asdict(_example(number, text)) for number, text in enumerate(texts)])
+    Materials.write(examples, root / "examples.parquet")
+    files = [[encode_png(picture[0]).bytes for picture in pictures] for pictures in sides]
+    pq.write_table(pa.table({"text": texts, "winner": files[0], "loser": files[1]}), root / "files.parquet")
+    pairs = open_pairs(root)
+    pq.write_table(to_table(_errors(pairs, examples), ReferenceError), root / "errors.parquet")
+    return pairs
+
+
+def open_pairs(root: Path) -> Pairs:
+    """What `write_pairs` left."""
+    _, file = read_unrecorded(root / "encoded" / "part-00000.parquet")
+    reader = RowReader(directory=root / "encoded", files=(file,), row=Encoded)
+    table = pq.read_table(root / "files.parquet").to_pydict()
+    return Pairs(root, reader, table["text"], table["winner"], table["loser"])
+
+
+def _errors(pairs: Pairs, examples: pa.Table) -> list[ReferenceError]:
+    randomness = Randomness(TIMES, DRAWS)
+    worker = Measuring(PolicySpec(POLICY, FAMILY, Full()), pairs.encoded, randomness, micro_batch=64)
+    worker.open()
+    cells = [row | {"example": row["id"], "draw": draw} for row in examples.to_pylist() for draw in range(DRAWS)]
+    return worker.run(pa.Table.from_pylist([cell | {"id": f"{cell['id']}-{cell['draw']}"} for cell in cells]))
+
+
+def _encoded(name: str, kind: str, shape: tuple[int, int, int], tensors: dict[str, torch.Tensor]) -> Encoded:
+    data = save({key: value.contiguous() for key, value in tensors.items()})
+    return Encoded(name, kind, name, "", *shape, tensors=data)
+
+
+def _example(number: int, text: str) -> Example:
+    frames, height, width = SHAPE
+    return Example(
+        id=f"pair{number:05d}",
+        prompt_id=f"prompt{number:05d}",
+        text=text,
+        winner=f"w{number:05d}",
+        loser=f"l{number:05d}",
+        prompt=f"t{number:05d}",
+        generator_winner="",
+        generator_loser="",
+        tie=False,
+        frames=frames,
+        height=height,
+        width=width,
+        agreement=1.0,
+        gap=0.0,
+        reward_winner=0.0,
+        reward_loser=0.0,
+    )

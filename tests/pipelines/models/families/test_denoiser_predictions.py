@@ -1,0 +1,246 @@
+"""What a loaded family computes is what its pipeline's own call computes."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.algorithms.diffusion.flow import shift_times
+from pipelines.algorithms.diffusion.path import PathSample
+from pipelines.models.families.base import family_named
+from pipelines.models.families.flux import pack, positions, unpack
+from pipelines.models.families.loaded import stack
+from support.tiny import FAMILIES
+
+TEXTS = ["a red circle", "two blue squares"]
+DIFFUSION = ("sd15", "sdxl")
+SHAPES = dict.fromkeys(FAMILIES, (4, 4, 6)) | {"wan": (4, 2, 4, 6), "miniature": (3, 24, 24)}
+NEAR = {"rtol": 1e-4, "atol": 1e-5}
+
+
+def called(loaded, *, guidance, steps=3, output_type="latent", **options):
+    """The pipeline's own call: texts in, one seed a sample."""
+    seeds = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+    given = {"num_inference_steps": steps, "guidance_scale": guidance, "generator": seeds, "output_type": output_type}
+    if loaded.family.name == "miniature":
+        return loaded.pipeline(TEXTS, **given | {"output_type": "pt" if output_type == "latent" else "np"}).images
+    if loaded.family.name == "wan":
+        given["num_frames"] = 5
+    found = loaded.pipeline(TEXTS, height=32, width=48, **given, **options)
+    found = found.frames if loaded.family.name == "wan" else found.images
+    if loaded.family.name == "flux" and output_type == "latent":
+        return unpack(found, height=4, width=6)
+    return found
+
+
+def overheard(loaded, **options):
+    """(x, timestep, answer) of each call of the denoiser during the pipeline's own call."""
+    heard = []
+
+    def listen(_, positional, named, answer):
+        x = positional[0] if positional else named["hidden_states"]
+        timestep = named["timestep"] if "timestep" in named else positional[-1]
+        heard.append((x.clone(), timestep.float().expand(2), answer[0].clone()))
+
+    handle = loaded.model.register_forward_hook(listen, with_kwargs=True)
+    try:
+        called(loaded, **options)
+    finally:
+        handle.remove()
+    return heard
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_prediction_is_what_the_pipeline_computes_at_that_time(whole, name):
+    loaded = whole[name]
+    told = 3.5 if name == "flux" else 1.0
+    condition = stack(loaded.encode_texts(TEXTS))
+    for x, timestep, answer in overheard(loaded, guidance=told):
+        if name == "flux":
+            x, answer, timestep = unpack(x, height=4, width=6), unpack(answer, height=4, width=6), 1000 * timestep
+        t = (timestep + 0.5 * (name in DIFFUSION)) / 1000  # any time within an integer step is that step
+        sample = PathSample(x_t=x, target=x, t=t)
+        with torch.no_grad():
+            found = loaded.predict(loaded.model, sample, condition=condition, guidance=told)
+        torch.testing.assert_close(found, answer, **NEAR)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_sampling_is_the_pipelines_own(whole, name):
+    loaded = whole[name]
+    found = loaded.sample(
+        loaded.model,
+        loaded.encode_texts(TEXTS),
+        negative=loaded.unconditional(),
+        shape=SHAPES[name],
+        steps=4,
+        guidance=3.0,
+        seeds=[1, 2],
+    )
+    torch.testing.assert_close(found, called(loaded, guidance=3.0, steps=4), **NEAR)
+    pictures = called(loaded, guidance=3.0, steps=4, output_type="np")
+    if name != "miniature":
+        pictures = np.round(255 * pictures).astype(int)
+    off = np.abs(loaded.decode(found).astype(int) - np.reshape(pictures, loaded.decode(found).shape))
+    assert off.max() <= 1
+    assert off.mean() < 0.01
+
+
+def test_sampling_calls_the_denoiser_as_it_was_wrapped_and_leaves_its_mode(whole):
+    loaded = whole["sd3"]
+
+    class Wrapped(torch.nn.Module):
+        calls = 0
+
+        def __init__(self):
+            super().__init__()
+            self.inner = copy.deepcopy(loaded.model)
+
+        def forward(self, *args, **kwargs):
+            self.calls += 1
+            assert not self.training
+            return self.inner(*args, **kwargs)
+
+    model, texts = Wrapped().train(), loaded.encode_texts(TEXTS)
+    given = {"shape": SHAPES["sd3"], "steps": 3, "seeds": [1, 2]}
+    guided = loaded.sample(model, texts, negative=None, guidance=5.0, **given)
+    assert (model.calls, model.training) == (3, True)
+    free = loaded.sample(model, texts, negative=loaded.unconditional(), guidance=1.0, **given)
+    assert torch.equal(guided, free)
+
+
+def test_sdxl_reads_the_size_before_resizing(whole):
+    loaded = whole["sdxl"]
+    condition = stack(loaded.encode_texts(TEXTS))
+    x, timestep, answer = overheard(loaded, guidance=1.0, original_size=(512, 384))[0]
+    sample = PathSample(x_t=x, target=x, t=(timestep + 0.5) / 1000)
+    with torch.no_grad():
+        found = loaded.predict(loaded.model, sample, condition=condition, original_size=(512, 384))
+        other = loaded.predict(loaded.model, sample, condition=condition)
+    torch.testing.assert_close(found, answer, **NEAR)
+    assert not torch.allclose(other, answer, **NEAR)
+
+
+def test_flux_is_told_its_guidance(whole):
+    loaded = whole["flux"]
+    condition, x = stack(loaded.encode_texts(TEXTS)), torch.randn(2, *SHAPES["flux"])
+    sample = PathSample(x_t=x, target=x, t=torch.tensor([0.3, 0.7]))
+    with torch.no_grad():
+        found = [loaded.predict(loaded.model, sample, condition=condition, guidance=g) for g in (1.0, 3.5)]
+        default = loaded.predict(loaded.model, sample, condition=condition)
+    assert torch.equal(default, found[0])
+    assert not torch.allclose(*found)
+
+
+def test_packing_is_the_pipelines_and_unpacking_its_inverse(whole):
+    pipeline, latents = whole["flux"].pipeline, torch.randn(2, 4, 6, 10)
+    packed = pack(latents)
+    assert torch.equal(packed, pipeline._pack_latents(latents, 2, 4, 6, 10))
+    assert torch.equal(unpack(packed, height=6, width=10), latents)
+    expected = pipeline._prepare_latent_image_ids(2, 3, 5, "cpu", torch.float32)
+    assert torch.equal(positions(3, 5).float(), expected)
+
+
+@pytest.mark.parametrize("name", ["sd3", "flux", "wan", "miniature"])
+def test_the_shift_is_that_of_the_schedulers_own_times(whole, name):
+    loaded, shape = whole[name], (4, 64, 64)
+    scheduler = copy.deepcopy(loaded.pipeline.scheduler)
+    loaded.set_timesteps(scheduler, steps=4, shape=shape, device="cpu")
+    uniform = torch.linspace(1, 0.25, 4) if name in ("flux", "miniature") else torch.linspace(1, 0.001, 5)[:-1]
+    if name == "sd3":
+        uniform = torch.linspace(1, scheduler.config.shift / (1000 + scheduler.config.shift - 1), 4)
+    expected = shift_times(uniform, shift=loaded.time_shift(shape))
+    torch.testing.assert_close(scheduler.sigmas[:4].float(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_published_shifts():
+    import math
+
+    from pipelines.models.families.schedule import time_shift
+
+    flux = {"use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 1.15}
+    assert time_shift(flux, tokens=256) == pytest.approx(math.exp(0.5))
+    assert time_shift(flux, tokens=4096) == pytest.approx(math.exp(1.15))
+    assert time_shift(flux | {"time_shift_type": "linear"}, tokens=4096) == pytest.approx(1.15)
+    assert time_shift({"shift": 3.0}, tokens=4096) == 3.0
+    assert time_shift({"flow_shift": 5.0}, tokens=4096) == 5.0
+
+
+def test_diffusion_has_no_shift(whole):
+    assert whole["sdxl"].time_shift((4, 128, 128)) == 1.0
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_condition_depends_on_its_text_alone(whole, name):
+    loaded = whole[name]
+    alone, together = loaded.encode_texts(TEXTS[:1])[0], loaded.encode_texts(TEXTS)
+    assert all(torch.equal(alone[key], together[0][key]) for key in alone)
+    assert not torch.equal(together[0]["tokens"], together[1]["tokens"])
+    assert {str(value.device) for value in alone.values()} == {"cpu"}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_low_rank_additions_reload_through_the_pipeline_exactly(tiny, tmp_path, name):
+    from peft import LoraConfig, get_peft_model_state_dict
+
+    family = family_named(name)
+    first, second = (family.load(tiny[name], parts="denoiser", device="cpu", dtype=torch.float32) for _ in range(2))
+    linear = [key for key, module in first.model.named_modules() if isinstance(module, torch.nn.Linear)]
+    assert all(any(key.endswith(f".{target}") for key in linear) for target in family.lora_targets)
+    first.model.add_adapter(LoraConfig(r=2, lora_alpha=6, target_modules=list(family.lora_targets)))
+    with torch.no_grad():
+        for key, value in first.model.named_parameters():
+            if "lora_B" in key:
+                value.normal_(std=0.5, generator=torch.Generator().manual_seed(0))
+    layers, metadata = get_peft_model_state_dict(first.model), first.model.peft_config["default"].to_dict()
+    first.save_lora(layers, metadata=metadata, folder=tmp_path)
+    plain = predicted(second)
+    second.pipeline.load_lora_weights(str(tmp_path), use_safetensors=True)
+    assert torch.equal(predicted(first), predicted(second))
+    assert not torch.allclose(plain, predicted(second), rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_checkpointing_changes_no_gradient(tiny, name):
+    family = family_named(name)
+    found = []
+    for checkpointing in (False, True):
+        loaded = family.load(tiny[name], parts="denoiser", device="cpu", dtype=torch.float32)
+        if checkpointing:
+            loaded.checkpointing()
+        loaded.model.requires_grad_(True).train()
+        predicted(loaded).square().mean().backward()
+        found.append({key: value.grad for key, value in loaded.model.named_parameters() if value.grad is not None})
+    assert found[0].keys() == found[1].keys()
+    assert len(found[0]) > 10
+    for key, gradient in found[0].items():
+        torch.testing.assert_close(found[1][key], gradient)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_half_precision_answers_as_single_does_by_dtype_and_by_autocast(tiny, name):
+    family = family_named(name)
+    single, half = (
+        family.load(tiny[name], parts="denoiser", device="cpu", dtype=dtype) for dtype in (torch.float32, torch.bfloat16)
+    )
+    with torch.no_grad():
+        exact, rounded = predicted(single), predicted(half)
+        with torch.autocast("cpu", torch.bfloat16):
+            cast = predicted(single)
+    for found in (rounded, cast):
+        assert (found.float() - exact).square().mean() < 1e-3 * exact.square().mean()
+
+
+WIDTHS = {"sd15": (32,), "sdxl": (56, 24), "sd3": (64, 56), "flux": (32, 32), "wan": (32,), "miniature": (32, 32)}
+
+
+def predicted(loaded):
+    """A prediction at fixed random inputs, without text encoders."""
+    name, generator = loaded.family.name, torch.Generator().manual_seed(0)
+    x = torch.randn(2, *SHAPES[name], generator=generator)
+    condition = {"tokens": torch.randn(2, 14, WIDTHS[name][0], generator=generator)}
+    if len(WIDTHS[name]) > 1:
+        condition["pooled"] = torch.randn(2, WIDTHS[name][1], generator=generator)
+    sample = loaded.path.sample(x, noise=torch.randn(x.shape, generator=generator), t=torch.tensor([0.3, 0.8]))
+    return loaded.predict(loaded.model, sample, condition=condition)
