@@ -11,7 +11,7 @@ from typing import Any
 from actors.shard import ShardJob
 from infra.cluster import connection as cluster
 from infra.dag.shards import ShardDone
-from infra.dag.stage import Resources, RowStage, Worker
+from infra.dag.stage import Places, Resources, RowStage, Worker
 
 
 class RayExecutor:
@@ -44,11 +44,25 @@ class RayExecutor:
         return cluster.call(function, *arguments, poll=poll)
 
     def shards(
-        self, stage: RowStage, directory: Path, worker: Worker, todo: Sequence[int], *, cancelled: Callable[[], bool]
+        self,
+        stage: RowStage,
+        directory: Path,
+        worker: Worker,
+        todo: Sequence[int],
+        *,
+        places: Places,
+        cancelled: Callable[[], bool],
     ) -> Iterator[ShardDone]:
         """Shards on a pool of actors; stages with the same resources share one."""
         from actors.pool import Pool
 
         pool = self._pools.setdefault(stage.resources, Pool(stage.resources))
-        job = ShardJob(directory=directory, row=stage.row, shard_rows=stage.shard_rows, worker=worker)
+        job = ShardJob(
+            directory=directory,
+            row=stage.row,
+            shard_rows=stage.shard_rows,
+            worker=worker,
+            resources=stage.resources,
+            places=places,
+        )
         return pool.run(job, todo, cancelled=cancelled)

@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from actors.device import device_of, prepare
 from infra.dag.shards import CELLS, REUSE, RowError, ShardDone, errors_name, part_name
-from infra.dag.stage import Worker
+from infra.dag.stage import Places, Resources, Worker
 from infra.store.record import read_record
 from infra.store.tables import DamagedFile, check_schema, read_unrecorded, read_verified, schema_of, to_table, write_table
 
@@ -38,6 +39,8 @@ class ShardJob:
     row: type
     shard_rows: int
     worker: Worker
+    resources: Resources
+    places: Places
 
 
 def _fatal(error: Exception) -> bool:
@@ -59,8 +62,10 @@ class ShardRunner:
         self.opened = False
 
     def open(self) -> None:
-        """Loads the worker's models."""
-        self.job.worker.open()
+        """Loads the worker's models on the device that the stage's resources give it."""
+        device = device_of(self.job.resources)
+        prepare(device)
+        self.job.worker.open(device, self.job.places)
         self.opened = True
 
     def close(self) -> None:
@@ -90,8 +95,7 @@ class ShardRunner:
         if not self.opened:
             self.open()
         try:
-            table = self._table(self.job.worker.run(cells), cells)
-            return table, []
+            return self._sorted_out(self.job.worker.run(cells), cells, shard)
         except DamagedFile:
             raise  # no fault of the row: the file must be computed anew first
         except Exception as error:
@@ -103,6 +107,22 @@ class ShardRunner:
         left, left_errors = self.compute(cells.slice(0, half), shard)
         right, right_errors = self.compute(cells.slice(half), shard)
         return pa.concat_tables([left, right]), left_errors + right_errors
+
+    def _sorted_out(
+        self, results: Sequence[Any] | pa.Table, cells: pa.Table, shard: int
+    ) -> tuple[pa.Table, list[RowError]]:
+        """Rows, and an error for each result that is an exception; an exception of the device is raised."""
+        if isinstance(results, pa.Table) or not any(isinstance(result, Exception) for result in results):
+            return self._table(results, cells), []
+        if len(results) != cells.num_rows:
+            raise ValueError(f"{type(self.job.worker).__name__} must return one result for each of {cells.num_rows} cells")
+        failed = {place: result for place, result in enumerate(results) if isinstance(result, Exception)}
+        for error in failed.values():
+            if _fatal(error):
+                raise error
+        kept = [place for place in range(cells.num_rows) if place not in failed]
+        errors = [quarantined(cells.slice(place, 1), shard, error, attempts=1) for place, error in failed.items()]
+        return self._table([results[place] for place in kept], cells.take(kept)), errors
 
     def _table(self, rows: Sequence[Any] | pa.Table, cells: pa.Table) -> pa.Table:
         table: pa.Table = rows if isinstance(rows, pa.Table) else to_table(rows, self.job.row)

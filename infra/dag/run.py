@@ -29,7 +29,7 @@ from infra.dag.shards import (
     store_plan,
 )
 from infra.dag.source import Sources, commit
-from infra.dag.stage import Lineage, RowStage, Stage, TableStage, Worker, topological
+from infra.dag.stage import Lineage, Places, RowStage, Stage, TableStage, Worker, topological
 from infra.store.artifacts import Store
 from infra.store.record import ParentRecord, Record, read_record
 from infra.store.tables import DamagedFile, FileRecord, read_unrecorded, to_table, write_atomic, write_table
@@ -66,7 +66,14 @@ class Executor(Protocol):
         ...
 
     def shards(
-        self, stage: RowStage, directory: Path, worker: Worker, todo: Sequence[int], *, cancelled: Callable[[], bool]
+        self,
+        stage: RowStage,
+        directory: Path,
+        worker: Worker,
+        todo: Sequence[int],
+        *,
+        places: Places,
+        cancelled: Callable[[], bool],
     ) -> Iterator[ShardDone]:
         """Runs shards on actors."""
         ...
@@ -254,7 +261,14 @@ class Runner:
         written: dict[int, FileRecord] = {}
         if plan.todo:
             worker = stage.worker(inputs)
-            for shard in self.executor.shards(stage, directory, worker, plan.todo, cancelled=lambda: failed > allowed):  # noqa: B023
+            for shard in self.executor.shards(
+                stage,
+                directory,
+                worker,
+                plan.todo,
+                places=inputs,
+                cancelled=lambda: failed > allowed,  # noqa: B023
+            ):
                 done += shard.computed + shard.reused + shard.errors
                 failed += shard.errors
                 written[shard.shard] = shard.file

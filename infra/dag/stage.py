@@ -172,15 +172,30 @@ class TableStage(Stage):
         """Rows of `row`; side tables, weights and metrics through the context."""
 
 
-class Worker(Protocol):
-    """What an actor runs for a row-wise stage: picklable before open()."""
+class Places(Protocol):
+    """Where a run keeps the weights of stages; picklable, so that a process on any node can ask."""
 
-    def open(self) -> None:
-        """Loads models; called once in the actor's process."""
+    def weights(self, parent: Stage) -> Path:
+        """The folder of a stage's weights, every hash checked; raises LookupError where the stage has not run."""
+        ...
+
+
+class Worker(Protocol):
+    """What an actor runs for a row-wise stage: picklable before `open`."""
+
+    def open(self, device: str, places: Places) -> None:
+        """Loads models; called once in the actor's process.
+
+        device: "cpu" or "cuda", decided by the stage's resources (`actors.device`); places: the weights of stages.
+        """
         ...
 
     def run(self, cells: pa.Table) -> Sequence[Any] | pa.Table:
-        """One row a cell, in the cells' order (rows of the stage's class, or a table of its schema)."""
+        """One result for each cell, in the cells' order: rows of the stage's class, or a table of its schema.
+
+        An exception in the place of a row quarantines that row alone: nothing that succeeded is computed again. An
+        exception that is raised makes the cells be tried in halves, until the rows that fail are found.
+        """
         ...
 
 

@@ -144,6 +144,10 @@ class Folder(Config):
         """Where it lies."""
         return Path(self.path)
 
+    def folder(self, places: Any) -> Path:
+        """Where it lies; `places` are asked by weights that a stage made."""
+        return self.local
+
     def identity(self) -> dict[str, Any]:
         """Content hash; raises ConfigError where the folder is missing or holds anything but safetensors weights."""
         refuse_unsafe(self.local)

@@ -12,7 +12,7 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.exchange.media import ending
+from actors.media import ending
 
 GROUP_BYTES = 16 << 20
 FILE_BYTES = 512 << 20

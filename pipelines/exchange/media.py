@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,41 +16,6 @@ from pipelines.exchange.pairs import BadRow
 AT_ONCE = 32
 """Rows of a Parquet file in memory: one may hold megabytes."""
 CLIPS = (".mp4", ".webm", ".mov", ".mkv", ".avi", ".m4v")
-STARTS = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"BM": ".bmp", b"\x1aE\xdf\xa3": ".webm"}
-
-
-def ending(data: bytes) -> str:
-    """The ending of a file's name, by how the file begins; `.data` for what is not known."""
-    if data[:4] == b"RIFF":
-        return {b"WEBP": ".webp", b"AVI ": ".avi"}.get(data[8:12], ".data")
-    if data[4:8] == b"ftyp":
-        return ".avif" if data[8:12] == b"avif" else ".mp4"
-    return next((name for start, name in STARTS.items() if data.startswith(start)), ".data")
-
-
-def size_of(data: bytes, *, clip: bool) -> tuple[int, int]:
-    """(height, width) of an encoded picture or clip; raises where it (or a clip's first frame) does not decode."""
-    if clip:
-        import av
-
-        with av.open(io.BytesIO(data), mode="r") as container:
-            frame = next(iter(container.decode(video=0)))
-        return frame.height, frame.width
-    from PIL import Image as Pillow
-
-    with Pillow.open(io.BytesIO(data)) as picture:
-        picture.load()
-        return picture.height, picture.width
-
-
-def clip_timing(data: bytes) -> tuple[float, int]:
-    """Frames a second and number of frames of a clip."""
-    import av
-
-    with av.open(io.BytesIO(data), mode="r") as container:
-        stream = container.streams.video[0]
-        rate = float(stream.average_rate or 0)
-        return rate, stream.frames or sum(1 for _ in container.decode(video=0))
 
 
 def inside(folder: Path, name: str) -> Path:

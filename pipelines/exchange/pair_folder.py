@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from actors.media import ending
 from infra.store.files import Manifest
-from pipelines.exchange.media import ending
 from pipelines.exchange.pairs import CHOICES, UNKNOWN, BadRow, Fault, Format, Layout, Listing, Media, Pair, Row
 
 TEXTS = PROMPT, CHOICE, GENERATORS = "prompt.txt", "choice.txt", "generators.txt"

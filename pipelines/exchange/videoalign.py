@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
+from actors.media import clip_timing
 from pipelines.exchange.files import MediaFiles, called
-from pipelines.exchange.media import clip_timing
 from pipelines.exchange.pairs import UNKNOWN, BadRow, Layout, Pair, Row, decided
 from pipelines.exchange.records import Record, Records, media_of, text_of
 

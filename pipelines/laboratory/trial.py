@@ -20,6 +20,7 @@ from actors.training.engines.engine import EngineOptions
 from actors.training.launch import Halt, here
 from actors.training.options import TrainerOptions
 from actors.training.trainer import EXPORT, Training, read_curve, train
+from infra.dag.stage import Places
 from infra.identity import canonical, seed_of
 from infra.store.artifacts import RowReader
 from pipelines.algorithms.diffusion.flow import TimeSampler
@@ -77,7 +78,7 @@ class Experiment:
     tuning: tuple[Shown, ...]
     held_out: tuple[Shown, ...]
 
-    def open(self) -> None:
+    def open(self, device: str, places: Places) -> None:
         """One thread a worker: the machine's cores are shared by processes."""
         import torch
 

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from infra.config import Config, ConfigError
+from infra.dag.stage import Places, Stage
 from infra.store.files import Folder
 
 INDEX = "model_index.json"
@@ -28,6 +29,10 @@ class Hub(Config):
     def identity(self) -> dict[str, Any]:
         """Repository and revision; nothing is downloaded for it."""
         return {"hub": self.repo, "revision": self.revision}
+
+    def folder(self, places: Places) -> Path:
+        """The folder it is in on this machine, downloaded where that is needed."""
+        return self.local
 
     @property
     def local(self) -> Path:
@@ -54,6 +59,16 @@ class Hub(Config):
                 "Download them where there is a network (hf download), log in for a gated model, or give a folder"
             ) from error
         return Path(found)
+
+
+class Made(Config):
+    """Weights that a stage of the same DAG makes: what it trained is a model like any other."""
+
+    stage: Stage
+
+    def folder(self, places: Places) -> Path:
+        """The stage's weights, every hash checked; raises LookupError where the stage has not run."""
+        return places.weights(self.stage)
 
 
 Weights = Folder | Hub

@@ -7,7 +7,6 @@ a list of lengths allows.
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
@@ -16,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from actors.renderer import device_of_process
+from actors.media import decode
 from infra.config import Config
-from infra.dag.stage import Context, Inputs, Lookup, RowStage, RunInputs, Unforeseeable, Worker
+from infra.dag.stage import Context, Inputs, Lookup, Places, RowStage, RunInputs, Unforeseeable, Worker
 from infra.identity import group_id, key_of, row_id
 from infra.store.files import Folder, manifest, refuse_unsafe
 from pipelines.models.families.base import family_named
@@ -107,19 +106,6 @@ class Buckets(Config):
         return np.stack([frame[top : top + height, left : left + width] for frame in frames])
 
 
-def decode(data: bytes, *, clip: bool) -> np.ndarray:
-    """uint8[f, h, w, 3] of an encoded picture (f = 1) or clip."""
-    if not clip:
-        from PIL import Image as Pillow
-
-        with Pillow.open(io.BytesIO(data)) as picture:
-            return np.asarray(picture.convert("RGB"))[None]
-    import av
-
-    with av.open(io.BytesIO(data), mode="r") as container:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
-
-
 class Encoder:
     """The worker: one kind of encoder in memory at a time."""
 
@@ -127,9 +113,9 @@ class Encoder:
         self.encoders, self.pictures, self.medium = encoders, pictures, medium
         self.buckets, self.dtype = buckets, dtype
 
-    def open(self) -> None:
+    def open(self, device: str, places: Places) -> None:
         """Encoders load when the first cell asks for them."""
-        self.device = device_of_process()
+        self.device = device
         self.loaded: dict[str, Any] = {}
 
     def _family(self, kind: str) -> Any:

@@ -14,9 +14,10 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from actors.renderer import Models, encode_png
+from actors.media import encode_png
+from actors.resident import Resident
 from infra.config import Config, ConfigError
-from infra.dag.stage import Context, Inputs, RowStage, RunInputs, Worker
+from infra.dag.stage import Context, Inputs, Places, RowStage, RunInputs, Worker
 from infra.identity import group_of, key_of, row_id, seed_of
 from pipelines.algorithms.metrics.bootstrap import Bootstrap, paired_difference
 from pipelines.algorithms.metrics.gate import Gate, Measure, judge
@@ -54,13 +55,13 @@ class Comparison:
         self.reward = reward
         self.resident = resident
 
-    def open(self) -> None:
+    def open(self, device: str, places: Places) -> None:
         """Loads both generators and the reward model; jurors as they are asked."""
         from pipelines.models.rewards.task_tokens import load_reward
 
-        self.samplers = {side: generator.load() for side, generator in self.generators.items()}
-        self.jurors = Models(self.jury, load=opened, resident=self.resident)
-        self.scorer = load_reward(Path(self.reward.folder))
+        self.samplers = {side: generator.load(device) for side, generator in self.generators.items()}
+        self.jurors = Resident(self.jury, load=opened, resident=self.resident)
+        self.scorer = load_reward(Path(self.reward.folder), device=device)
 
     def run(self, cells: pa.Table) -> list[Evaluation]:
         """One row a cell, in order."""

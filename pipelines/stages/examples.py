@@ -14,7 +14,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from infra.config import ConfigError
-from infra.dag.stage import Inputs, RowStage, RunInputs, Worker
+from infra.dag.stage import Inputs, Places, RowStage, RunInputs, Worker
 from pipelines.algorithms.preference.scalarisation import Scalarisation, scalar_labels, scalar_scores
 from pipelines.schemas.training import Example
 from pipelines.stages.arena import Arena
@@ -52,7 +52,7 @@ class Verdict:
 class Matcher:
     """The worker: everything is in the cells; checks that the two can be compared."""
 
-    def open(self) -> None:
+    def open(self, device: str, places: Places) -> None:
         """Nothing to load."""
 
     def run(self, cells: pa.Table) -> list[Example]:

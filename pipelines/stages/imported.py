@@ -15,14 +15,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
+from actors.media import size_of
 from infra.config import Config, ConfigError
-from infra.dag.stage import Context, Inputs, RowStage, RunInputs, Unforeseeable, Worker
+from infra.dag.stage import Context, Inputs, Places, RowStage, RunInputs, Unforeseeable, Worker
 from infra.identity import group_id, row_id, seed_of
 from infra.store.files import Folder
 from infra.store.tables import Image, Video
 from pipelines.exchange.folder import listing_of, read_pairs
 from pipelines.exchange.formats import FormatName
-from pipelines.exchange.media import MediaReader, Place, size_of
+from pipelines.exchange.media import MediaReader, Place
 from pipelines.schemas.samples import Clip
 from pipelines.schemas.votes import DimensionMargin, Preference
 from pipelines.stages.sources import Labels, Pictures
@@ -84,7 +85,7 @@ class Importer:
     def __init__(self, row: type, *, medium: str, folder: Path) -> None:
         self.row, self.medium, self.folder = row, medium, folder
 
-    def open(self) -> None:
+    def open(self, device: str, places: Places) -> None:
         """Cells lie in the order of the files and their rows, which the reader follows."""
         self.reader = MediaReader(self.folder)
 
@@ -162,7 +163,7 @@ class ImportedClips(ImportedPictures):
 class LabelImporter:
     """The worker of labels: everything is in the cells, what is wrong with them too."""
 
-    def open(self) -> None:
+    def open(self, device: str, places: Places) -> None:
         """Nothing to load."""
 
     def run(self, cells: pa.Table) -> list[Preference]:

@@ -9,8 +9,8 @@ import pyarrow as pa
 from pydantic import Field, field_validator
 
 from actors.juror import Juror, Verdict
-from actors.renderer import Models
-from infra.dag.stage import Inputs, Lookup, RowStage, RunInputs, Worker
+from actors.resident import Resident
+from infra.dag.stage import Inputs, Lookup, Places, RowStage, RunInputs, Worker
 from infra.identity import group_of, key_of, row_id
 from pipelines.miniature.jurors import JurorModel
 from pipelines.schemas.votes import Vote
@@ -39,9 +39,9 @@ class Judging:
         self.pictures = pictures
         self.resident = resident
 
-    def open(self) -> None:
+    def open(self, device: str, places: Places) -> None:
         """Jurors load when first asked."""
-        self.models = Models(self.jurors, load=opened, resident=self.resident)
+        self.models = Resident(self.jurors, load=opened, resident=self.resident)
 
     def run(self, cells: pa.Table) -> list[Vote]:
         """One vote a cell, in order; neighbouring cells of one juror are one batch."""

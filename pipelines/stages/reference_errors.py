@@ -13,8 +13,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from actors.renderer import device_of_process
-from infra.dag.stage import Inputs, RowStage, RunInputs, Worker
+from infra.dag.stage import Inputs, Places, RowStage, RunInputs, Worker
 from infra.identity import key_of, row_id
 from pipelines.algorithms.diffusion.flow import TimeSampler, UniformTimes
 from pipelines.algorithms.diffusion.path import per_sample_error
@@ -34,11 +33,11 @@ class Measuring:
         self.spec, self.encoded = spec, encoded
         self.randomness, self.micro_batch = randomness, micro_batch
 
-    def open(self) -> None:
+    def open(self, device: str, places: Places) -> None:
         """Loads the reference."""
         import torch
 
-        self.device = torch.device(device_of_process())
+        self.device = torch.device(device)
         self.policy = self.spec.load(self.device, reference="none")
         self.latents = Latents(self.encoded)
 

@@ -2,19 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar
 
 import pyarrow as pa
 from pydantic import Field, field_validator
 
-from actors.renderer import Renderer
+from actors.media import encode_png
+from actors.protocols import LoadedSampler, Sampler
+from actors.resident import Resident
 from infra.config import ConfigError
-from infra.dag.stage import Inputs, RowStage, RunInputs, Worker
+from infra.dag.stage import Inputs, Places, RowStage, RunInputs, Worker
 from infra.identity import group_of, key_of, row_id, seed_of
+from infra.store.tables import Image
 from pipelines.miniature.generators import Generator
 from pipelines.schemas.samples import Picture
 from pipelines.stages.prompts import Prompts
 from pipelines.stages.sources import Pictures
+
+
+class Renderer:
+    """Cells (id, prompt_id, text, generator, sample, seed) to pictures, rows of `row`."""
+
+    def __init__(self, samplers: Sequence[Sampler], *, row: type, resident: int = 1) -> None:
+        self.samplers = list(samplers)
+        self.row = row
+        self.resident = resident
+
+    def open(self, device: str, places: Places) -> None:
+        """Models load when the first cell asks for them."""
+        self.models = Resident(self.samplers, load=lambda sampler: sampler.load(device), resident=self.resident)
+
+    def run(self, cells: pa.Table) -> list[Any]:
+        """One row a cell, in order; neighbouring cells of one generator are one batch."""
+        rows = cells.to_pylist()
+        pictures: list[Image] = []
+        start = 0
+        while start < len(rows):
+            stop = start
+            while stop < len(rows) and rows[stop]["generator"] == rows[start]["generator"]:
+                stop += 1
+            sampler: LoadedSampler = self.models.get(rows[start]["generator"])
+            part = rows[start:stop]
+            pictures += [encode_png(p) for p in sampler.sample([r["text"] for r in part], [r["seed"] for r in part])]
+            start = stop
+        return [self.row(**row, image=picture) for row, picture in zip(rows, pictures, strict=True)]
 
 
 class Render(RowStage, Pictures):

@@ -53,7 +53,7 @@ def run(prompts: int = PROMPTS) -> list[Result]:
         inputs = StoreInputs(runner.store)
         cells = made.cells(inputs).sort_by("id")
         worker = Judging(made.jury, inputs.lookup(made.pictures), resident=8)
-        worker.open()
+        worker.open("cpu", inputs)
         worker.run(cells.slice(0, 8))
         start = time.perf_counter()
         count = 0

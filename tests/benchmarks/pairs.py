@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import torch
 from safetensors.torch import save
 
-from actors.renderer import encode_png
+from actors.media import encode_png
 from infra.store.artifacts import RowReader
 from infra.store.tables import read_unrecorded, to_table, write_table
 from pipelines.algorithms.diffusion.flow import UniformTimes
@@ -96,7 +96,7 @@ def open_pairs(root: Path) -> Pairs:
 def _errors(pairs: Pairs, examples: pa.Table) -> list[ReferenceError]:
     randomness = Randomness(TIMES, DRAWS)
     worker = Measuring(PolicySpec(POLICY, FAMILY, Full()), pairs.encoded, randomness, micro_batch=64)
-    worker.open()
+    worker.open("cpu", None)
     cells = [row | {"example": row["id"], "draw": draw} for row in examples.to_pylist() for draw in range(DRAWS)]
     return worker.run(pa.Table.from_pylist([cell | {"id": f"{cell['id']}-{cell['draw']}"} for cell in cells]))
 

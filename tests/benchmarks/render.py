@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from actors.executor import RayExecutor
-from actors.renderer import encode_png
+from actors.media import encode_png
 from infra.dag.run import Runner
 from infra.dag.selection import Selection
 from infra.dag.stage import Resources

@@ -16,7 +16,7 @@ from pydantic import Field
 from actors.executor import RayExecutor
 from infra.dag.run import Runner
 from infra.dag.selection import Selection
-from infra.dag.stage import Inputs, Resources, RowStage, RunInputs, Worker
+from infra.dag.stage import Inputs, Places, Resources, RowStage, RunInputs, Worker
 from infra.store.artifacts import Store
 from infra.store.tables import schema_of
 from tests.benchmarks.measure import Result
@@ -29,7 +29,7 @@ ROWS = 1_000_000
 class Squarer:
     """Squares a column."""
 
-    def open(self) -> None:
+    def open(self, device: str, places: Places) -> None:
         """Nothing to load."""
 
     def run(self, cells: pa.Table) -> pa.Table:

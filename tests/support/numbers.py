@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar
 import pyarrow as pa
 from pydantic import Field
 
-from infra.dag.stage import Context, Inputs, Resources, RowStage, RunInputs, Stage, TableStage, Worker
+from infra.dag.stage import Context, Inputs, Places, Resources, RowStage, RunInputs, Stage, TableStage, Worker
 from infra.identity import group_id, row_id
 
 
@@ -63,7 +63,7 @@ class Squarer:
         self.faults = faults
         self.pause_s = pause_s
 
-    def open(self) -> None:
+    def open(self, device: str, places: Places) -> None:
         fault = Path(self.faults) if self.faults else None
         told = fault.read_text().split() if fault and fault.exists() else []
         self.told = dict(word.split("=") for word in told)
@@ -72,7 +72,7 @@ class Squarer:
         if self.told.get("open") == "raise":
             raise RuntimeError("no weights here")
 
-    def run(self, cells: pa.Table) -> list[Square]:
+    def run(self, cells: pa.Table) -> list[Square | Exception]:
         rows = cells.to_pylist()
         for row in rows:
             fault = self.told.get(str(row["value"]))
@@ -83,10 +83,12 @@ class Squarer:
             if fault == "sleep":
                 time.sleep(3600)
         time.sleep(self.pause_s)
+        bad = {name for name, fault in self.told.items() if fault == "give"}
+        given = [ValueError(f"no square of {r['value']}") if str(r["value"]) in bad else None for r in rows]
         if self.journal:
             with open(self.journal, "a") as file:
                 file.write("".join(f"{row['value']}\n" for row in rows))
-        return [Square(row["id"], row["value"], row["value"] ** 2) for row in rows]
+        return [error or Square(row["id"], row["value"], row["value"] ** 2) for error, row in zip(given, rows, strict=True)]
 
 
 class Squares(RowStage):

@@ -159,7 +159,7 @@ def write_errors(root: Path, *, family: str = "miniature", draws: int, start: St
     ]
     randomness = Randomness(UniformTimes(low=0.2), draws)
     worker = Measuring(PolicySpec(root / "policy", family, Full(), start), reader(root), randomness, micro_batch=5)
-    worker.open()
+    worker.open("cpu", None)
     path = root / f"errors-{draws}.parquet"
     pq.write_table(to_table(worker.run(pa.Table.from_pylist(cells)), ReferenceError), path)
     return path

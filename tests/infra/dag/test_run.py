@@ -183,6 +183,15 @@ def test_a_row_that_raises_is_quarantined_and_retried_on_request(work, tmp_path)
     assert (record.rows, record.error_rows) == (10, 0)
 
 
+def test_an_exception_returned_for_one_row_quarantines_it_and_nothing_is_computed_twice(work, tmp_path):
+    faults = tmp_path / "faults"
+    faults.write_text("3=give")
+    work(faults=str(faults), journal=str(work.journal))
+    errors = pq.read_table(directory(work.root, "squares") / "errors.parquet").to_pylist()
+    assert [(e["type"], e["message"], e["attempts"]) for e in errors] == [("ValueError", "no square of 3", 1)]
+    assert sorted(computed(work.journal)) == list(range(10))
+
+
 def test_too_many_bad_rows_fail_the_stage_and_name_one(work, tmp_path):
     faults = tmp_path / "faults"
     faults.write_text(" ".join(f"{n}=raise" for n in range(6)))

@@ -87,7 +87,7 @@ def test_hugging_face_datasets_shows_pictures(tmp_path):
     from datasets import Image as Feature
     from datasets import load_dataset
 
-    from actors.renderer import encode_png
+    from actors.media import encode_png
 
     np = pytest.importorskip("numpy")
     picture = np.full((24, 24, 3), 7, np.uint8)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from actors.media import ending, size_of
 from pipelines.exchange.formats import FORMATS
-from pipelines.exchange.media import ending, size_of
 from pipelines.exchange.pairs import Layout
 from pipelines.exchange.salon import MARGIN
 from support.pairs import clip, essence, picture, read, some_pairs, winner_first

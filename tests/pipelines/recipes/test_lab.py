@@ -81,7 +81,7 @@ def test_a_trial_run_again_is_the_same_row(finished):
     trials = stage("trials")
     cells = trials.cells(inputs).filter(trials.cells(inputs).column("contender").to_numpy(zero_copy_only=False) == "dpo")
     worker = trials.worker(inputs)
-    worker.open()
+    worker.open("cpu", inputs)
     rows = {row.id: row for row in finished.artifact(trials).rows(Trial)}
     again = worker.run(cells.slice(0, 1))[0]
     assert again == rows[again.id] and again.pairs > 0

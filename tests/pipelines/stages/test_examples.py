@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 
 from actors.shard import ShardJob, ShardRunner
+from infra.dag.stage import Resources
 from infra.store.files import Folder
 from pipelines.algorithms.preference.scalarisation import Linear, Single
 from pipelines.schemas.training import Example
@@ -50,7 +51,7 @@ def examples(encode, labels, *, margins=(), sizes=None, alignment=None):
     tables = {"import_labels": labels, "encode/sizes": shapes, "import_labels/dimensions": list(margins)}
     stage = Examples(labels=ImportedLabels(pictures=encode.pictures), encoded=encode, alignment=alignment)
     cells = stage.cells(Tables(tables))
-    runner = ShardRunner(ShardJob(None, Example, 10, stage.worker(None)))  # type: ignore[arg-type]
+    runner = ShardRunner(ShardJob(None, Example, 10, stage.worker(None), Resources(), None))  # type: ignore[arg-type]
     rows, errors = runner.compute(cells, 0)
     return {row["id"]: row for row in rows.to_pylist()}, {error.id: error.message for error in errors}
 

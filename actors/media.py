@@ -1,0 +1,67 @@
+"""Encoded pictures and clips: their bytes to pixels and back, their size, timing and kind of file."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+
+from infra.store.tables import Image
+
+STARTS = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"BM": ".bmp", b"\x1aE\xdf\xa3": ".webm"}
+
+
+def encode_png(picture: np.ndarray) -> Image:
+    """uint8[height, width, 3] as PNG; the same pixels give the same bytes."""
+    from PIL import Image as Pillow
+
+    sink = io.BytesIO()
+    Pillow.fromarray(picture).save(sink, format="PNG", compress_level=6)
+    return Image(bytes=sink.getvalue())
+
+
+def decode(data: bytes, *, clip: bool) -> np.ndarray:
+    """uint8[frames, height, width, 3] of an encoded picture (one frame) or clip."""
+    if not clip:
+        from PIL import Image as Pillow
+
+        with Pillow.open(io.BytesIO(data)) as picture:
+            return np.asarray(picture.convert("RGB"))[None]
+    import av
+
+    with av.open(io.BytesIO(data), mode="r") as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def ending(data: bytes) -> str:
+    """The ending of a file's name, by how the file begins; `.data` for what is not known."""
+    if data[:4] == b"RIFF":
+        return {b"WEBP": ".webp", b"AVI ": ".avi"}.get(data[8:12], ".data")
+    if data[4:8] == b"ftyp":
+        return ".avif" if data[8:12] == b"avif" else ".mp4"
+    return next((name for start, name in STARTS.items() if data.startswith(start)), ".data")
+
+
+def size_of(data: bytes, *, clip: bool) -> tuple[int, int]:
+    """(height, width) in pixels of an encoded picture or clip; raises where its first frame does not decode."""
+    if clip:
+        import av
+
+        with av.open(io.BytesIO(data), mode="r") as container:
+            frame = next(iter(container.decode(video=0)))
+        return frame.height, frame.width
+    from PIL import Image as Pillow
+
+    with Pillow.open(io.BytesIO(data)) as picture:
+        picture.load()
+        return picture.height, picture.width
+
+
+def clip_timing(data: bytes) -> tuple[float, int]:
+    """Frames per second and number of frames of a clip."""
+    import av
+
+    with av.open(io.BytesIO(data), mode="r") as container:
+        stream = container.streams.video[0]
+        rate = float(stream.average_rate or 0)
+        return rate, stream.frames or sum(1 for _ in container.decode(video=0))
