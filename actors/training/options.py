@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from actors.training.draws import Batches, Draw
-from actors.training.engines.engine import AdamW, EngineOptions
-from infra.config import Config
+from actors.training.engines.engine import AdamW, AnyOptimizer, EngineOptions
+from infra.config import Config, ConfigError
 
 
 class TrainerOptions(Config):
@@ -34,7 +34,7 @@ class TrainerOptions(Config):
     """Largest norm of the gradient."""
     ema: float | None = Field(None, gt=0, lt=1)
     """Decay a step of an exponential moving average of the parameters, which is then what is exported."""
-    optimizer: AdamW = AdamW()
+    optimizer: AnyOptimizer = AdamW()
     engine: EngineOptions = EngineOptions()
     seed: int = Field(0, ge=0)
     """Of the order of examples, and of noise and times."""
@@ -44,6 +44,15 @@ class TrainerOptions(Config):
     """Steps between two places to continue from."""
     preview_every: int = Field(0, ge=0, exclude=True)
     """Steps between two previews; 0 for none."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> TrainerOptions:
+        if self.optimizer.kind == "adafactor" and self.engine.kind == "deepspeed":
+            raise ConfigError(
+                "optimizer = adafactor needs whole parameters, and DeepSpeed divides them into flat pieces; "
+                "set engine.kind to torch, or optimizer to adamw"
+            )
+        return self
 
     def learning_rate_at(self, step: int) -> float:
         """The rate of the update number `step`, counted from 0."""

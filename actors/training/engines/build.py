@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from actors.training.engines.engine import AdamW, Engine, EngineOptions
+from actors.training.engines.engine import AdamW, AnyOptimizer, Engine, EngineOptions
 
 if TYPE_CHECKING:
     import torch
@@ -15,7 +15,7 @@ def build_engine(
     model: nn.Module,
     *,
     options: EngineOptions,
-    optimizer: AdamW,
+    optimizer: AnyOptimizer,
     clip: float,
     ema: float | None = None,
     passes: int,
@@ -30,6 +30,7 @@ def build_engine(
         from actors.training.engines.torch import TorchEngine
 
         return TorchEngine(model, optimizer=optimizer, clip=clip, ema=ema, bf16=options.bf16, device=device)
+    assert isinstance(optimizer, AdamW), "TrainerOptions refuses every other optimiser with DeepSpeed"
     from actors.training.engines.deepspeed import DeepSpeedEngine
 
     return DeepSpeedEngine(model, optimizer=optimizer, clip=clip, ema=ema, options=options, passes=passes, device=device)

@@ -18,8 +18,10 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from actors.training.engines.engine import MOMENTS, STEP, AdamW, Engine, EngineOptions, State, trained_parameters
+from actors.training.engines.engine import STEP, AdamW, Engine, EngineOptions, State, trained_parameters
 from actors.training.engines.precision import Autocast
+
+MOMENTS = tuple(AdamW().moments(()))
 
 
 class DeepSpeedEngine(Engine):

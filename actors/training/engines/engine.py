@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -16,25 +17,26 @@ if TYPE_CHECKING:
 else:
     torch = lazy("torch")
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
 STEP = "step"
 
 State = dict[str, "torch.Tensor"]
-"""`param/NAME`, `exp_avg/NAME`, `exp_avg_sq/NAME` for every trained parameter, whole and in fp32, and `step`.
+"""`param/NAME` and every moment of the optimiser (`exp_avg/NAME`, …) for every trained parameter, whole and in fp32; `step`.
 
 With an average of the parameters also `ema/NAME`.
 """
 
 
 class AdamW(Config):
-    """The optimiser, built by the trainer and passed to the engine."""
+    """Adam with decoupled weight decay: two moments of the size of every trained parameter."""
 
+    kind: Literal["adamw"] = "adamw"
     betas: tuple[float, float] = (0.9, 0.99)
-    """Decay of the first and the second moment."""
+    """Decay per step of the first and of the second moment."""
     epsilon: float = Field(1e-8, gt=0)
     weight_decay: float = Field(0.0, ge=0)
+    """Share of a weight that one step removes, as a multiple of the learning rate."""
 
-    def build(self, parameters: list[nn.Parameter], *, learning_rate: float) -> torch.optim.AdamW:
+    def build(self, parameters: list[nn.Parameter], *, learning_rate: float) -> torch.optim.Optimizer:
         """torch's own; on a CPU its fused form, by default torch goes there parameter by parameter."""
         return torch.optim.AdamW(
             parameters,
@@ -44,6 +46,54 @@ class AdamW(Config):
             weight_decay=self.weight_decay,
             fused=True if all(parameter.device.type == "cpu" for parameter in parameters) else None,
         )
+
+    def moments(self, shape: Sequence[int]) -> dict[str, tuple[int, ...]]:
+        """The state of a parameter of this shape: names and shapes."""
+        return {"exp_avg": tuple(shape), "exp_avg_sq": tuple(shape)}
+
+
+class Adafactor(Config):
+    """Adafactor without a first moment and at the given rate (Shazeer & Stern, 2018): Diffusion-DPO's choice for SDXL.
+
+    The second moment of a matrix is kept as the means of its rows and columns. DeepSpeed hands an optimiser flat pieces of
+    the parameters, which have neither: plain torch only.
+    """
+
+    kind: Literal["adafactor"] = "adafactor"
+    epsilon: float = Field(1e-30, gt=0)
+    """Added to squared gradients."""
+    threshold: float = Field(1.0, gt=0)
+    """Largest root mean square of a parameter's update before the learning rate."""
+    decay: float = Field(0.8, gt=0)
+    """The second moment of step n forgets its past with weight n^-decay."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Share of a weight that one step removes, as a multiple of the learning rate."""
+
+    def build(self, parameters: list[nn.Parameter], *, learning_rate: float) -> torch.optim.Optimizer:
+        """The one of transformers: torch's multiplies the rate by the parameter's own size, which the paper's code does not."""
+        from transformers.optimization import Adafactor as Implementation
+
+        return Implementation(
+            parameters,
+            lr=learning_rate,
+            eps=(self.epsilon, 1e-3),
+            clip_threshold=self.threshold,
+            decay_rate=-self.decay,
+            weight_decay=self.weight_decay,
+            scale_parameter=False,
+            relative_step=False,
+        )
+
+    def moments(self, shape: Sequence[int]) -> dict[str, tuple[int, ...]]:
+        """The state of a parameter of this shape: rows and columns of what has two dimensions or more."""
+        whole = tuple(shape)
+        if len(whole) < 2:
+            return {"exp_avg_sq": whole}
+        return {"exp_avg_sq_row": whole[:-1], "exp_avg_sq_col": (*whole[:-2], whole[-1])}
+
+
+AnyOptimizer = Annotated[AdamW | Adafactor, Field(discriminator="kind")]
+"""An optimiser: the type of an option."""
 
 
 class EngineOptions(Config):

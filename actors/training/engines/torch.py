@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from actors.training.engines.engine import MOMENTS, STEP, AdamW, Engine, State, trained_parameters
+from actors.training.engines.engine import STEP, AnyOptimizer, Engine, State, trained_parameters
 from actors.training.engines.precision import Autocast
 
 
@@ -17,7 +17,7 @@ class TorchEngine(Engine):
         self,
         model: nn.Module,
         *,
-        optimizer: AdamW,
+        optimizer: AnyOptimizer,
         clip: float,
         ema: float | None,
         bf16: bool,
@@ -25,6 +25,7 @@ class TorchEngine(Engine):
     ) -> None:
         self.trained = trained_parameters(model)
         self.model = Autocast(model, device=device) if bf16 else model
+        self.moments = {name: optimizer.moments(parameter.shape) for name, parameter in self.trained.items()}
         self.optimizer = optimizer.build(list(self.trained.values()), learning_rate=0.0)
         self.clip = clip
         self.ema = ema
@@ -52,23 +53,24 @@ class TorchEngine(Engine):
         """Rank 0's own: all ranks hold the same."""
         if dist.is_initialized() and dist.get_rank() > 0:
             return None
-        found: State = {}
+        found: State = {STEP: torch.tensor(0.0)}
         for name, parameter in self.trained.items():
-            moments = self.optimizer.state.get(parameter, {})
+            held = self.optimizer.state.get(parameter, {})
             found[f"param/{name}"] = parameter.detach().float().cpu().clone()
-            for key in MOMENTS:
-                value = moments[key] if moments else torch.zeros_like(parameter)
+            for key, shape in self.moments[name].items():
+                value = held[key] if held else torch.zeros(shape)
                 found[f"{key}/{name}"] = value.detach().float().cpu().clone()
             if name in self.averages:
                 found[f"ema/{name}"] = self.averages[name].cpu().clone()
-            found[STEP] = moments["step"].detach().float().cpu().clone() if moments else torch.tensor(0.0)
+            if held:
+                found[STEP] = torch.tensor(float(held[STEP]))
         return found
 
     def restore(self, state: State) -> None:
         """Sets the moments and the average of every parameter."""
         for name, parameter in self.trained.items():
             self.optimizer.state[parameter] = {STEP: state[STEP].clone()} | {
-                key: state[f"{key}/{name}"].to(parameter) for key in MOMENTS
+                key: state[f"{key}/{name}"].to(parameter) for key in self.moments[name]
             }
             if name in self.averages:
                 self.averages[name].copy_(state[f"ema/{name}"])

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 
-from actors.training.engines.engine import EngineOptions
+from actors.training.engines.engine import Adafactor, EngineOptions
 from actors.training.launch import Halt, here
 from actors.training.trainer import STATE, Training, read_curve, train
 from infra.config import ConfigError
@@ -94,3 +95,27 @@ def test_offload_where_it_cannot_be_is_refused():
         EngineOptions(zero=2, offload="all")
     with pytest.raises(ConfigError, match="offload = 'optimizer' needs kind = 'deepspeed'"):
         EngineOptions(kind="torch", offload="optimizer")
+
+
+def test_the_first_step_of_adafactor_along_a_gradient_of_rank_one_is_the_rate_times_its_sign():
+    rows, columns = torch.tensor([[1.0], [-2.0], [5.0]]), torch.tensor([[3.0, -0.1]])
+    weight, bias = torch.nn.Parameter(torch.zeros(3, 2)), torch.nn.Parameter(torch.zeros(2))
+    weight.grad, bias.grad = rows * columns, torch.tensor([7.0, -0.2])
+    Adafactor().build([weight, bias], learning_rate=0.25).step()
+    torch.testing.assert_close(weight.detach(), -0.25 * (rows * columns).sign())
+    torch.testing.assert_close(bias.detach(), torch.tensor([-0.25, 0.25]))
+
+
+def test_adafactor_keeps_a_row_and_a_column_of_a_matrix_and_continues_exactly(tmp_path):
+    options = {"ema": 0.8, "optimizer": Adafactor(weight_decay=0.01)}
+    whole = run(tmp_path / "whole", TORCH, **options)
+    run(tmp_path / "halves", TORCH, **options, steps=3)
+    same(run(tmp_path / "halves", TORCH, **options), whole, atol=1e-7)
+    state = load_file(whole / STATE)
+    assert (state["exp_avg_sq_row/1.weight"].shape, state["exp_avg_sq_col/1.weight"].shape) == ((13,), (12,))
+    assert state["exp_avg_sq/1.bias"].shape == (13,) and "exp_avg_sq/1.weight" not in state
+
+
+def test_adafactor_on_divided_parameters_is_refused_with_the_remedy():
+    with pytest.raises(ConfigError, match=r"set engine\.kind to torch, or optimizer to adamw"):
+        net_options(engine=ZERO[0], optimizer=Adafactor())
