@@ -8,6 +8,18 @@ from infra.store.tables import Image
 
 
 @dataclass(frozen=True)
+class Score:
+    """One scorer's number for one picture or clip in one dimension."""
+
+    id: str
+    sample: str  # id of a Picture or Clip
+    scorer: str
+    dimension: str
+    value: float | None  # higher is better; None where it could not be scored: masked, never a constant
+    convention: str  # scale of the value, in the scorer's words
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Base and tuned on one held-out caption with one seed."""
 

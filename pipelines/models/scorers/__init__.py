@@ -1,0 +1,1 @@
+"""Scorers: what gives one picture or clip a number for each of its dimensions."""

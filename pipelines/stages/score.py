@@ -1,0 +1,113 @@
+"""Stage `score`: every scorer on every picture or clip; one number per row, as the scorer gave it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any, ClassVar
+
+import pyarrow as pa
+from pydantic import Field, field_validator
+
+from actors.resident import Resident
+from infra.dag.stage import Inputs, Lookup, Places, RowStage, RunInputs, Worker
+from infra.identity import group_of, key_of, row_id
+from pipelines.models.scorers.scorer import OpenScorer, Sample, Scorer
+from pipelines.schemas.evaluation import Score
+from pipelines.stages.prompts import Prompts
+from pipelines.stages.sources import Pictures
+
+CELL = ("id", "sample", "scorer", "dimension", "convention", "text", "expectation")
+
+
+class ScoreWorker:
+    """Looks samples up by id and asks one scorer at a time, once per sample for all of its dimensions."""
+
+    def __init__(self, scorers: Sequence[Scorer], samples: Lookup, *, medium: str, resident: int) -> None:
+        self.scorers = {scorer.name: scorer for scorer in scorers}
+        self.samples = samples
+        self.medium: Any = medium
+        self.resident = resident
+
+    def open(self, device: str, places: Places) -> None:
+        """Scorers load when they are first asked."""
+        load = lambda scorer: scorer.open(device, places)  # noqa: E731
+        self.opened = Resident(self.scorers.values(), load=load, resident=self.resident)
+
+    def run(self, cells: pa.Table) -> list[Score]:
+        """One score per cell, in order; neighbouring cells of one scorer are one batch."""
+        scores: list[Score] = []
+        for name, rows in groupby(cells.to_pylist(), key=lambda row: row["scorer"]):
+            scores += self._ask(name, list(rows))
+        return scores
+
+    def _ask(self, name: str, rows: list[dict[str, Any]]) -> Iterator[Score]:
+        by_sample = {row["sample"]: row for row in rows}
+        media = self.samples.take(list(by_sample), [self.medium])[self.medium].to_pylist()
+        samples = [
+            Sample(file["bytes"], self.medium, row["text"], row["expectation"])
+            for file, row in zip(media, by_sample.values(), strict=True)
+        ]
+        opened: OpenScorer = self.opened.get(name)
+        values = opened.score(samples)
+        dimensions = self.scorers[name].dimensions
+        if values.shape != (len(samples), len(dimensions)):
+            raise ValueError(f"scorer {name} gave shape {values.shape} for {len(samples)} samples in {dimensions}")
+        place = {sample: number for number, sample in enumerate(by_sample)}
+        for row in rows:
+            value = float(values[place[row["sample"]], dimensions.index(row["dimension"])])
+            known = value if math.isfinite(value) else None
+            yield Score(row["id"], row["sample"], name, row["dimension"], known, row["convention"])
+
+
+class ScoreSamples(RowStage):
+    """Pictures or clips in; a row for each (sample, scorer, dimension) out.
+
+    Another scorer, another dimension or more samples add rows; those that are there are kept.
+    """
+
+    name: ClassVar = "score"
+    row: ClassVar = Score
+
+    pictures: Pictures
+    "What is scored."
+    prompts: Prompts | None = None
+    "What each prompt asks for, for scorers that check a sample against it."
+    scorers: tuple[Scorer, ...]
+    shard_rows: int = Field(512, ge=1)
+    "Rows per file and per call."
+
+    @field_validator("scorers")
+    @classmethod
+    def _distinct(cls, scorers: tuple[Scorer, ...]) -> tuple[Scorer, ...]:
+        names = [scorer.name for scorer in scorers]
+        if not scorers or len(set(names)) != len(names):
+            raise ValueError(f"score needs at least one scorer and distinct names, got {names}; change the scorers")
+        return scorers
+
+    def cells(self, inputs: Inputs) -> pa.Table:
+        """Columns id, sample, scorer, dimension, convention, text, expectation; convention holds the row's value."""
+        expectations: dict[str, str] = {}
+        if self.prompts is not None:
+            prompts = inputs.table(self.prompts, ["id", "expectation"])
+            expectations = dict(zip(prompts["id"].to_pylist(), prompts["expectation"].to_pylist(), strict=True))
+        samples = inputs.table(self.pictures, ["id", "prompt_id", "text"]).to_pylist()
+        rows = []
+        for scorer in self.scorers:
+            identity = key_of(scorer)
+            for sample in samples:
+                # The scorer leads the id, so that a shard needs few models; its prompts' samples lie together.
+                group = group_of(scorer.name, sample["prompt_id"])
+                expectation = expectations.get(sample["prompt_id"], "")
+                for dimension in scorer.dimensions:
+                    name = row_id(group, self.name, self.version, sample["id"], identity, dimension, expectation)
+                    values = (name, sample["id"], scorer.name, dimension, scorer.convention, sample["text"], expectation)
+                    rows.append(dict(zip(CELL, values, strict=True)))
+        return pa.Table.from_pylist(rows, schema=pa.schema([(column, pa.string()) for column in CELL]))
+
+    def worker(self, inputs: RunInputs) -> Worker:
+        """All scorers, loaded one by one, and the samples by id."""
+        return ScoreWorker(
+            self.scorers, inputs.lookup(self.pictures), medium=self.pictures.medium, resident=self.resources.resident
+        )
