@@ -96,14 +96,14 @@ def _unmeasured(data: ReportData) -> list[str]:
 def remarks(juror: JurorStatistics) -> list[str]:
     """What is wrong with a juror."""
     found = []
-    if juror.failure_rate > MOST_FAILURES:
+    if juror.failure_rate is not None and juror.failure_rate > MOST_FAILURES:
         found.append(f"{percent(juror.failure_rate)} of the answers unparsable")
-    if abs(juror.position_bias) > MOST_BIAS:
+    if juror.position_bias is not None and abs(juror.position_bias) > MOST_BIAS:
         favoured = "first" if juror.position_bias > 0 else "second"
         found.append(f"favours the picture shown {favoured} ({signed(juror.position_bias)})")
-    if juror.contradiction_rate > MOST_CONTRADICTIONS:
+    if juror.contradiction_rate is not None and juror.contradiction_rate > MOST_CONTRADICTIONS:
         found.append(f"contradicts itself on {percent(juror.contradiction_rate)} of the pairs")
-    if juror.agreement_with_panel <= 0.5:
+    if juror.agreement_with_panel is not None and juror.agreement_with_panel <= 0.5:
         found.append(f"agrees with the others no more than by chance ({fixed(juror.agreement_with_panel)})")
     return found
 

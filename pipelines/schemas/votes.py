@@ -62,15 +62,15 @@ class DimensionMargin:
 
 @dataclass(frozen=True)
 class JurorStatistics:
-    """The audit of one juror; shares in [0, 1]."""
+    """The audit of one juror; shares in [0, 1], None where there was nothing to count."""
 
     juror: str
     votes: int
-    position_bias: float  # P(first shown is chosen | decided) - 1/2, in [-1/2, 1/2]
-    tie_rate: float
-    failure_rate: float  # unparsable answers
-    contradiction_rate: float  # pairs on which the two orders name different pictures
-    agreement_with_panel: float  # with the majority of the other jurors, both decided
+    position_bias: float | None  # P(first shown is chosen | decided) - 1/2, in [-1/2, 1/2]
+    tie_rate: float | None  # ties among readable answers
+    failure_rate: float | None  # unparsable answers among all answers
+    contradiction_rate: float | None  # pairs answered differently in the two orders
+    agreement_with_panel: float | None  # with the plurality of the other jurors; None for a jury of one
 
 
 @dataclass(frozen=True)

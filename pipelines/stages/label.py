@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, ClassVar
+from dataclasses import asdict
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -44,7 +44,7 @@ class Label(TableStage, Labels):
         said = ballots(given, options=self.consistency)
         verdicts = self.panel.verdicts(said)
         counts = count_ballots(said)
-        context.emit("jurors", [self._statistics(one) for one in audit(given, ballots=said)])
+        context.emit("jurors", [JurorStatistics(**asdict(one)) for one in audit(given, ballots=said)])
         score = mean_scores(columns["pair_id"], columns["juror"], columns["score"])
         number = {name: row for row, name in enumerate(given.pair_ids)}
         decided = 0
@@ -71,12 +71,6 @@ class Label(TableStage, Labels):
                 votes_unparsable=int(counts[row, 3]),
             )
         context.metric("decided_pairs", decided)
-
-    @staticmethod
-    def _statistics(one: object) -> JurorStatistics:
-        values: dict[str, Any] = {name: getattr(one, name) for name in JurorStatistics.__dataclass_fields__}
-        plain: dict[str, Any] = {n: 0.0 if isinstance(v, float) and math.isnan(v) else v for n, v in values.items()}
-        return JurorStatistics(**plain)
 
     def expected_rows(self, inputs: Inputs) -> int:
         """One a pair."""

@@ -132,5 +132,7 @@ def accuracy_by_time(model: RewardModel, opened: Opened) -> list[RewardAccuracy]
                 found.append(lead_of(model.network, opened, list(index), noise=noise, t=times, device=device))
         leads.append(torch.cat(found).float().cpu().numpy())
     outcome = np.full(len(opened.rows), A_WINS)
-    rows = by_time(np.stack(leads), t=TIMES, outcome=outcome)
+    prompts = [row["prompt"] for row in opened.rows]
+    generator = np.random.default_rng(seed_of("accuracy", "interval"))
+    rows = by_time(np.stack(leads), t=TIMES, outcome=outcome, groups=prompts, generator=generator)
     return [RewardAccuracy(t=r.t, accuracy=r.accuracy, low=r.low, high=r.high, pairs=r.pairs) for r in rows]

@@ -1,4 +1,7 @@
-"""Win rate of a tuned generator over its base on identical prompts and seeds; a tie is half a win."""
+"""Win rate of a tuned generator over its base on identical prompts and seeds: with a tie as half a win, or without ties.
+
+Both are worth printing: jurors tie often, and VideoAlign's win rates leave ties out.
+"""
 
 from __future__ import annotations
 
@@ -42,3 +45,19 @@ def win_rate(
         raise ConfigError("an outcome is 1, 0.5 or 0; turn scores into outcomes with wins() first")
     kept = [group for group, valid in zip(groups, compared, strict=True) if valid]
     return mean_interval(outcomes[compared], groups=kept, generator=generator, options=options)
+
+
+def decided_win_rate(
+    outcomes: Float[np.ndarray, " n"],
+    *,
+    groups: Sequence[Hashable],
+    generator: np.random.Generator,
+    options: Bootstrap,
+) -> Interval | None:
+    """Share of wins among the decided `outcomes` (1 or 0; ties of one half and nan left out); None where all are ties."""
+    outcomes = np.asarray(outcomes, dtype=np.float64)
+    decided = np.isfinite(outcomes) & (outcomes != 0.5)
+    if not decided.any():
+        return None
+    kept = [group for group, counted in zip(groups, decided, strict=True) if counted]
+    return mean_interval(outcomes[decided], groups=kept, generator=generator, options=options)

@@ -1,20 +1,27 @@
 """How often a reward model orders a pair as people do: without ties, with ties, and by noise level.
 
-Ties excluded: over decided pairs, and an exact 0 is wrong. Ties included (Deutsch et al., 2023): differences within a
-threshold are called ties, three classes are scored, and the best threshold is taken, none included.
+Ties excluded: over decided pairs. An exact 0 is wrong, or half right for scorers of few values, for which VideoAlign tosses
+a coin. Ties included (Deutsch et al., 2023): differences within a threshold are called ties, three classes are scored, and
+the best threshold is taken, none included. Intervals resample prompts: pairs of one prompt share pictures and are not
+independent. Where every pair is right (or none is) resampling sees no spread, and the interval has width 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from infra.config import ConfigError
+from pipelines.algorithms.metrics.bootstrap import Bootstrap, mean_interval
 from pipelines.algorithms.metrics.interval import Interval
-from pipelines.algorithms.metrics.wilson import wilson
+
+BOOTSTRAP = Bootstrap()
+Zero = Literal["wrong", "half"]
+"""How a decided pair counts whose two rewards are equal: "half" suits scorers of few values, such as Likert grades."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +30,7 @@ class TiesIncluded:
 
     accuracy: float
     threshold: float
-    """Differences of at most this size are ties; below 0: none is."""
+    """Differences of at most this size are ties; a negative threshold calls nothing a tie."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +44,28 @@ class AccuracyAtTime:
     pairs: int
 
 
-def ties_excluded(difference: Float[np.ndarray, " pairs"], *, outcome: Int[np.ndarray, " pairs"]) -> Interval:
-    """Share of decided pairs (outcome 1 or -1) whose r_a - r_b has the outcome's sign, with a Wilson interval."""
+def ties_excluded(
+    difference: Float[np.ndarray, " pairs"],
+    *,
+    outcome: Int[np.ndarray, " pairs"],
+    groups: Sequence[Hashable],
+    generator: np.random.Generator,
+    bootstrap: Bootstrap = BOOTSTRAP,
+    zero: Zero = "wrong",
+) -> Interval:
+    """Share of decided pairs (outcome 1 or -1) whose r_a - r_b has the outcome's sign.
+
+    groups: each pair's prompt; the interval comes from resampling prompts.
+    """
     difference, outcome = np.asarray(difference), np.asarray(outcome)
     _refuse_nan(difference)
-    decided = outcome != 0
-    right = np.sign(difference[decided]) == outcome[decided]
-    return wilson(int(right.sum()), n=int(decided.sum()))
+    if len(groups) != len(difference):
+        raise ConfigError(f"{len(difference)} pairs in {len(groups)} groups; give each pair the id of its prompt")
+    decided = np.flatnonzero(outcome)
+    right = (np.sign(difference[decided]) == outcome[decided]).astype(float)
+    if zero == "half":
+        right[difference[decided] == 0] = 0.5
+    return mean_interval(right, groups=[groups[i] for i in decided.tolist()], generator=generator, options=bootstrap)
 
 
 def ties_included(difference: Float[np.ndarray, " pairs"], *, outcome: Int[np.ndarray, " pairs"]) -> TiesIncluded:
@@ -66,12 +88,18 @@ def ties_included(difference: Float[np.ndarray, " pairs"], *, outcome: Int[np.nd
 
 
 def by_time(
-    difference: Float[np.ndarray, "times pairs"], *, t: Sequence[float], outcome: Int[np.ndarray, " pairs"]
+    difference: Float[np.ndarray, "times pairs"],
+    *,
+    t: Sequence[float],
+    outcome: Int[np.ndarray, " pairs"],
+    groups: Sequence[Hashable],
+    generator: np.random.Generator,
+    bootstrap: Bootstrap = BOOTSTRAP,
 ) -> list[AccuracyAtTime]:
-    """The by-timestep table: ties-excluded accuracy of r_a - r_b at each time in [0, 1]."""
+    """The by-timestep table: ties-excluded accuracy of r_a - r_b at each time in [0, 1]; groups as in `ties_excluded`."""
     rows = []
     for time, at_time in zip(t, np.asarray(difference), strict=True):
-        accuracy = ties_excluded(at_time, outcome=outcome)
+        accuracy = ties_excluded(at_time, outcome=outcome, groups=groups, generator=generator, bootstrap=bootstrap)
         rows.append(
             AccuracyAtTime(
                 t=float(time), accuracy=accuracy.estimate, low=accuracy.low, high=accuracy.high, pairs=accuracy.n

@@ -32,11 +32,15 @@ class BradleyTerry(Config):
     def losses(
         self, difference: Float[torch.Tensor, " pairs"], *, outcome: Int[torch.Tensor, " pairs"]
     ) -> Float[torch.Tensor, " pairs"]:
-        """The loss of every pair from D = r_a - r_b; ties pull D to 0, drop them before where they should not."""
+        """The loss of every pair from D = r_a - r_b; nan for an unknown outcome, as in `BradleyTerryTies`.
+
+        Ties pull D to 0; drop them beforehand where they should not.
+        """
         lead = difference.float()
         share = 0.5 * (1 + outcome.to(lead.dtype))
         softplus = torch.nn.functional.softplus
-        return share * softplus(-lead) + (1 - share) * softplus(lead)
+        losses = share * softplus(-lead) + (1 - share) * softplus(lead)
+        return torch.where(known(outcome), losses, math.nan)
 
 
 class BradleyTerryTies(Config):
@@ -49,13 +53,23 @@ class BradleyTerryTies(Config):
     def losses(
         self, difference: Float[torch.Tensor, " pairs"], *, outcome: Int[torch.Tensor, " pairs"]
     ) -> Float[torch.Tensor, " pairs"]:
-        """-log P(outcome) of every pair from D = r_a - r_b."""
+        """-log P(outcome) of every pair from D = r_a - r_b.
+
+        An outcome that is none of the three (an unreadable or missing label) has the loss nan, so that it cannot be trained
+        on as a tie by mistake: leave it out with `masked_mean(losses, valid=known(outcome))`.
+        """
         width = math.log(self.theta)
         lead = difference.float()
         a_wins = torch.nn.functional.softplus(width - lead)
         b_wins = torch.nn.functional.softplus(width + lead)
         tie = a_wins + b_wins - math.log(self.theta**2 - 1)
-        return torch.where(outcome == A_WINS, a_wins, torch.where(outcome == B_WINS, b_wins, tie))
+        losses = torch.where(outcome == A_WINS, a_wins, torch.where(outcome == B_WINS, b_wins, tie))
+        return torch.where(known(outcome), losses, math.nan)
+
+
+def known(outcome: Int[torch.Tensor, " pairs"]) -> Bool[torch.Tensor, " pairs"]:
+    """True where the outcome is a win, a loss or a tie."""
+    return (outcome == A_WINS) | (outcome == B_WINS) | (outcome == TIE)
 
 
 def masked_mean(losses: Float[torch.Tensor, "*shape"], *, valid: Bool[torch.Tensor, "*shape"]) -> Float[torch.Tensor, ""]:

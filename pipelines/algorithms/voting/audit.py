@@ -1,8 +1,7 @@
-"""What each juror is worth: bias for a position, ties, failures, contradictions, and agreement with the others."""
+"""The audit of each juror: position bias, ties, failures, contradictions, and agreement with the other jurors."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,24 +13,24 @@ from pipelines.algorithms.voting.panel import count_ballots, plurality
 
 @dataclass(frozen=True)
 class JurorAudit:
-    """Shares in [0, 1] unless said otherwise; nan where nothing could be counted."""
+    """Shares in [0, 1] unless stated otherwise; None where there was nothing to count."""
 
     juror: str
     votes: int
-    position_bias: float
-    """Decided answers for the picture shown first minus for the second, as a share of both, in [-1, 1]; 0 is none."""
-    tie_rate: float
+    position_bias: float | None
+    """P(the picture shown first is chosen | the answer is decided) - 1/2, in [-1/2, 1/2]; 0 is no bias."""
+    tie_rate: float | None
     """Ties among readable answers."""
-    failure_rate: float
-    """Unparsable answers among all."""
-    contradiction_rate: float
+    failure_rate: float | None
+    """Unparsable answers among all answers."""
+    contradiction_rate: float | None
     """Pairs answered differently in the two orders, among pairs readable in both."""
-    agreement_with_panel: float
-    """Pairs on which the juror's ballot is the plurality of the others', the juror itself left out."""
+    agreement_with_panel: float | None
+    """Pairs on which the juror's ballot equals the plurality of the other jurors; None for a jury of one."""
 
 
 def audit(given: Answers, *, ballots: Int8[np.ndarray, "pairs jurors"]) -> list[JurorAudit]:
-    """One row a juror, in the order of `juror_names`; `ballots` come from the same answers."""
+    """One row per juror, in the order of `juror_names`; `ballots` must come from the same answers."""
     jurors = len(given.juror_names)
     by_answer = np.bincount((given.juror * 2 + given.order) * 4 + given.choice, minlength=jurors * 8)
     by_answer = by_answer.reshape(jurors, 2, 4)
@@ -40,18 +39,20 @@ def audit(given: Answers, *, ballots: Int8[np.ndarray, "pairs jurors"]) -> list[
     said = by_answer.sum(1)
     both, differ = _contradictions(given)
     compared, agreed = _agreements(ballots)
-    return [
-        JurorAudit(
+    found: list[JurorAudit] = []
+    for j, name in enumerate(given.juror_names):
+        first_share = _share(first[j], of=first[j] + second[j])
+        one = JurorAudit(
             juror=name,
             votes=int(said[j].sum()),
-            position_bias=_share(first[j] - second[j], of=first[j] + second[j]),
+            position_bias=None if first_share is None else first_share - 0.5,
             tie_rate=_share(said[j, TIE], of=said[j, :NOTHING].sum()),
             failure_rate=_share(said[j, NOTHING], of=said[j].sum()),
             contradiction_rate=_share(differ[j], of=both[j]),
             agreement_with_panel=_share(agreed[j], of=compared[j]),
         )
-        for j, name in enumerate(given.juror_names)
-    ]
+        found.append(one)
+    return found
 
 
 def _contradictions(given: Answers) -> tuple[np.ndarray, np.ndarray]:
@@ -80,5 +81,5 @@ def _agreements(ballots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.array(compared), np.array(agreed)
 
 
-def _share(part: int | np.integer, *, of: int | np.integer) -> float:
-    return float(part) / float(of) if of else math.nan
+def _share(part: int | np.integer, *, of: int | np.integer) -> float | None:
+    return float(part) / float(of) if of else None

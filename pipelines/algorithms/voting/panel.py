@@ -1,4 +1,8 @@
-"""Verdicts of a panel by counting: plurality of its jurors, or unanimity."""
+"""Verdicts of a panel by counting: plurality of its jurors, or unanimity.
+
+A pair with fewer readable ballots than the minimum is a tie with agreement 0: one juror is neither unanimous nor a majority
+of three (ViPO: all participating models, a majority of three).
+"""
 
 from __future__ import annotations
 
@@ -15,40 +19,45 @@ from pipelines.algorithms.voting.ballots import NOTHING, TIE
 
 @dataclass(frozen=True)
 class Verdicts:
-    """What the panel says of each pair."""
+    """The panel's verdict on each pair."""
 
     choice: Int8[np.ndarray, " pairs"]
-    """Code of a, b or tie; never nothing: a pair nobody judged is a tie with agreement 0."""
+    """Code of a, b or tie; a pair with too few readable ballots is a tie with agreement 0."""
     agreement: Float[np.ndarray, " pairs"]
-    """How sure the panel is, in [0, 1]: share of readable ballots behind the choice, or its posterior probability."""
+    """Share of the readable ballots behind the choice, in [0, 1]. It is no probability of being right."""
     counts: Int[np.ndarray, "pairs 4"]
     """Ballots for a, b, tie and nothing."""
 
 
 class Majority(Config):
-    """The answer most jurors gave; equal first places are a tie."""
+    """The answer that most jurors gave; equal first places are a tie."""
 
     kind: Literal["majority"] = "majority"
+    minimum: int | None = Field(None, ge=1)
+    """Readable ballots that a pair needs; by default a majority of the jury."""
 
     def verdicts(self, ballots: Int8[np.ndarray, "pairs jurors"]) -> Verdicts:
         """The plurality of each pair."""
+        minimum = ballots.shape[1] // 2 + 1 if self.minimum is None else self.minimum
         counts = count_ballots(ballots)
-        return _verdicts(plurality(counts), counts=counts)
+        return _verdicts(plurality(counts), counts=counts, minimum=minimum)
 
 
 class Unanimous(Config):
-    """The answer every juror gave who gave any; otherwise a tie."""
+    """The answer that all jurors gave; otherwise a tie."""
 
     kind: Literal["unanimous"] = "unanimous"
-    minimum: int = Field(1, ge=1)
-    """Readable ballots a pair needs; with fewer it is a tie."""
+    minimum: int | None = Field(None, ge=1)
+    """Readable ballots that a pair needs, all of them equal; by default one of every juror."""
 
     def verdicts(self, ballots: Int8[np.ndarray, "pairs jurors"]) -> Verdicts:
-        """a or b where nobody says otherwise."""
+        """a or b where every readable ballot says so."""
+        minimum = ballots.shape[1] if self.minimum is None else self.minimum
         counts = count_ballots(ballots)
         readable = counts[:, :NOTHING].sum(1)
-        united = (counts[:, :NOTHING].max(1) == readable) & (readable >= self.minimum)
-        return _verdicts(np.where(united, plurality(counts), TIE).astype(np.int8), counts=counts)
+        united = counts[:, :NOTHING].max(1) == readable
+        choice = np.where(united, plurality(counts), TIE).astype(np.int8)
+        return _verdicts(choice, counts=counts, minimum=minimum)
 
 
 def count_ballots(ballots: Int8[np.ndarray, "pairs jurors"]) -> Int[np.ndarray, "pairs 4"]:
@@ -64,7 +73,10 @@ def plurality(counts: Int[np.ndarray, "pairs 4"]) -> Int8[np.ndarray, " pairs"]:
     return np.where(shared, TIE, readable.argmax(1)).astype(np.int8)
 
 
-def _verdicts(choice: np.ndarray, *, counts: np.ndarray) -> Verdicts:
+def _verdicts(choice: np.ndarray, *, counts: np.ndarray, minimum: int) -> Verdicts:
     readable = counts[:, :NOTHING].sum(1)
-    behind = counts[np.arange(len(choice)), choice]
-    return Verdicts(choice=choice, agreement=behind / np.maximum(readable, 1), counts=counts)
+    enough = readable >= minimum
+    behind = counts[np.arange(len(choice)), choice] / np.maximum(readable, 1)
+    return Verdicts(
+        choice=np.where(enough, choice, TIE).astype(np.int8), agreement=np.where(enough, behind, 0.0), counts=counts
+    )

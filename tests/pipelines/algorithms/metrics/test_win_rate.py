@@ -5,7 +5,7 @@ import pytest
 
 from infra.config import ConfigError
 from pipelines.algorithms.metrics.bootstrap import Bootstrap
-from pipelines.algorithms.metrics.win_rate import win_rate, wins
+from pipelines.algorithms.metrics.win_rate import decided_win_rate, win_rate, wins
 
 
 def rate(outcomes, *, base_seeds=None, tuned_seeds=None):
@@ -51,3 +51,11 @@ def test_other_seeds_for_tuned_than_for_base_are_refused():
 def test_scores_in_place_of_outcomes_are_refused():
     with pytest.raises(ConfigError, match="wins"):
         rate([0.3, 1.0])
+
+
+def test_without_ties_the_rate_is_of_the_decided_pairs_alone():
+    outcomes = np.array([1.0, 1.0, 0.0, 0.5, 0.5, np.nan])
+    options = {"groups": range(6), "generator": np.random.default_rng(0), "options": Bootstrap(resamples=100)}
+    rate = decided_win_rate(outcomes, **options)
+    assert rate.estimate == pytest.approx(2 / 3) and rate.n == 3
+    assert decided_win_rate(np.array([0.5, 0.5]), **(options | {"groups": range(2)})) is None

@@ -6,9 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.config import ConfigError
+from pipelines.algorithms.metrics.bootstrap import Bootstrap
 from pipelines.algorithms.reward.accuracy import by_time, ties_excluded, ties_included
 
+FEW = Bootstrap(resamples=200)
 pairs = st.lists(st.tuples(st.integers(-4, 4), st.sampled_from([-1, 0, 1])), min_size=1, max_size=30)
+
+
+def excluded(difference, outcome, *, groups=None, zero="wrong"):
+    groups = list(range(len(difference))) if groups is None else groups
+    generator = np.random.default_rng(0)
+    return ties_excluded(difference, outcome=outcome, groups=groups, generator=generator, bootstrap=FEW, zero=zero)
 
 
 def columns(pairs):
@@ -16,7 +24,7 @@ def columns(pairs):
 
 
 def test_an_exact_zero_is_wrong_and_a_tie_is_not_asked():
-    accuracy = ties_excluded(np.array([1.0, 0.0, -2.0, 3.0]), outcome=np.array([1, 1, -1, 0]))
+    accuracy = excluded(np.array([1.0, 0.0, -2.0, 3.0]), np.array([1, 1, -1, 0]))
     assert accuracy.estimate == pytest.approx(2 / 3)
     assert accuracy.n == 3
 
@@ -36,18 +44,33 @@ def test_the_threshold_is_the_best_of_all(pairs):
 def test_exchanging_all_pictures_changes_no_accuracy(pairs):
     difference, outcome = columns(pairs)
     assert ties_included(-difference, outcome=-outcome) == ties_included(difference, outcome=outcome)
-    there, back = ties_excluded(difference, outcome=outcome), ties_excluded(-difference, outcome=-outcome)
-    assert there.low == back.low and there.high == back.high
+    if outcome.any():
+        assert excluded(difference, outcome) == excluded(-difference, -outcome)
 
 
 def test_the_table_has_a_row_for_each_time():
     differences = np.array([[1.0, 1.0, -1.0], [1.0, -1.0, 1.0]])
-    rows = by_time(differences, t=[0.1, 0.9], outcome=np.array([1, 1, -1]))
+    options = {"groups": ["x", "y", "z"], "generator": np.random.default_rng(0), "bootstrap": FEW}
+    rows = by_time(differences, t=[0.1, 0.9], outcome=np.array([1, 1, -1]), **options)
     assert [row.t for row in rows] == [0.1, 0.9]
     assert [row.accuracy for row in rows] == pytest.approx([1.0, 1 / 3])
-    assert all(row.low < row.accuracy <= row.high and row.pairs == 3 for row in rows)
+    assert all(row.low <= row.accuracy <= row.high and row.pairs == 3 for row in rows)
 
 
 def test_failed_rewards_are_refused_and_not_counted_as_wrong():
     with pytest.raises(ConfigError, match="mask"):
-        ties_excluded(np.array([np.nan]), outcome=np.array([1]))
+        excluded(np.array([np.nan]), np.array([1]))
+
+
+def test_a_random_scorer_of_three_grades_is_right_on_half_when_zeros_count_half():
+    grades = np.array([[a - b for a in range(3) for b in range(3)]], dtype=float).ravel()
+    outcome = np.ones(9, dtype=int)
+    assert excluded(grades, outcome).estimate == pytest.approx(1 / 3)
+    assert excluded(grades, outcome, zero="half").estimate == pytest.approx(1 / 2)
+
+
+def test_pairs_of_one_prompt_are_resampled_together():
+    difference, outcome = np.tile([1.0, -1.0], 40), np.ones(80, dtype=int)
+    apart = excluded(difference, outcome)
+    together = excluded(difference, outcome, groups=[i % 2 + 2 * (i // 20) for i in range(80)])
+    assert together.high - together.low > 2 * (apart.high - apart.low)

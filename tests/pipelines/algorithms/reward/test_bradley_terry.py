@@ -14,6 +14,7 @@ from pipelines.algorithms.reward.bradley_terry import (
     TIE,
     BradleyTerry,
     BradleyTerryTies,
+    known,
     masked_mean,
 )
 
@@ -93,3 +94,13 @@ def test_masked_entries_leave_the_denominator_and_the_gradient():
 
 def test_nothing_valid_is_zero():
     assert masked_mean(torch.ones(2), valid=torch.zeros(2, dtype=torch.bool)).item() == 0.0
+
+
+@pytest.mark.parametrize("model", [BradleyTerry(), BradleyTerryTies()])
+def test_an_unknown_outcome_is_not_trained_on_as_a_tie(model):
+    lead = torch.tensor([1.0, 1.0], requires_grad=True)
+    outcome = torch.tensor([A_WINS, 3])
+    losses = model.losses(lead, outcome=outcome)
+    assert losses.isnan().tolist() == [False, True]
+    masked_mean(losses, valid=known(outcome)).backward()
+    assert torch.isfinite(lead.grad).all() and lead.grad[1] == 0

@@ -61,8 +61,8 @@ def test_the_published_accuracies_of_single_judges_come_out(given, panel, truth)
 
 def test_the_audit_finds_the_judges_that_answer_a_whatever_is_shown(given, panel):
     figures = {row.juror: row for row in audit(given, ballots=panel)}
-    assert figures["llava"].position_bias == 1.0 and figures["cogvlm"].position_bias == 1.0
-    assert abs(figures["gpt4o"].position_bias) < 0.15
+    assert figures["llava"].position_bias == 0.5 and figures["cogvlm"].position_bias == 0.5
+    assert abs(figures["gpt4o"].position_bias) < 0.075
     assert figures["instructblip"].failure_rate == pytest.approx(0.89, abs=0.005)
 
 

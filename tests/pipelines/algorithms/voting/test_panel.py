@@ -28,7 +28,8 @@ def test_equal_first_places_are_a_tie():
 
 
 def test_who_abstains_is_not_counted():
-    assert verdict(Majority(), B, NOTHING, NOTHING) == (B, 1.0)
+    assert verdict(Majority(), B, B, NOTHING) == (B, 1.0)
+    assert verdict(Majority(minimum=1), B, NOTHING, NOTHING) == (B, 1.0)
 
 
 @pytest.mark.parametrize("rule", [Majority(), Unanimous(), DawidSkene()])
@@ -41,6 +42,13 @@ def test_one_dissenter_or_too_few_ballots_break_unanimity():
     assert verdict(Unanimous(), A, A, A) == (A, 1.0)
     assert verdict(Unanimous(), A, A, TIE)[0] == TIE
     assert verdict(Unanimous(minimum=2), A, NOTHING, NOTHING)[0] == TIE
+
+
+def test_one_readable_ballot_of_three_is_neither_unanimous_nor_a_majority():
+    assert verdict(Unanimous(), A, NOTHING, NOTHING) == (TIE, 0.0)
+    assert verdict(Majority(), A, NOTHING, NOTHING) == (TIE, 0.0)
+    assert verdict(Unanimous(), A, A, NOTHING) == (TIE, 0.0)
+    assert verdict(Unanimous(minimum=2), A, A, NOTHING) == (A, 1.0)
 
 
 @given(panel=panels)
