@@ -27,6 +27,7 @@ from pipelines.algorithms.diffusion.flow import TimeSampler
 from pipelines.laboratory.contenders import BASE, Phase
 from pipelines.laboratory.data import material
 from pipelines.laboratory.rows import MEASURES, Trial
+from pipelines.miniature.family import MiniatureFamily
 from pipelines.miniature.generators import Generator
 from pipelines.miniature.world.checker import check
 from pipelines.miniature.world.grammar import Expectation
@@ -35,7 +36,6 @@ from pipelines.stages.arena import Arena
 from pipelines.training.data import Materials, Randomness
 from pipelines.training.preference import PolicySpec, PreferenceObjective
 
-FAMILY = "miniature"
 PHASES = TypeAdapter(tuple[Phase, ...])
 CANDIDATES = TypeAdapter(tuple[tuple[Phase, ...], ...])
 """The settings of a contender, each its phases in order."""
@@ -141,7 +141,7 @@ class Experiment:
         Materials.write(pairs, materials.examples)
         objective = PreferenceObjective(
             materials=materials,
-            policy=PolicySpec(self.base.weights.local, FAMILY, Full(), start),
+            policy=PolicySpec(MiniatureFamily(weights=self.base.weights), Full(), start),
             method=phase.method,
             randomness=Randomness(self.times, draws=None),
             reference="none" if phase.method.reference == "none" else "copy",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -12,17 +11,19 @@ from infra.config import ConfigError
 from pipelines.miniature.world.draw import CELL, SIZE
 from pipelines.models.families.base import Condition, Family
 from pipelines.models.families.loaded import LoadedFamily
+from pipelines.models.memory import Architecture, Kept
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
 
-class Miniature(Family):
+class MiniatureFamily(Family):
     """Rectified flow on 24x24 px, told 1000 t, with the noise schedule of Stable Diffusion 3."""
 
     name: ClassVar = "miniature"
     pipeline_class: ClassVar = "MiniaturePipeline"
+    pipeline_module: ClassVar = "pipelines.miniature.pipeline"
     part: ClassVar = "transformer"
     text_parts: ClassVar = ("tokenizer", "text_encoder")
     lora_targets: ClassVar = (
@@ -31,18 +32,15 @@ class Miniature(Family):
     size_multiple: ClassVar = SIZE
     has_vae: ClassVar = False
 
-    def pipeline_type(self) -> Any:
-        from pipelines.miniature.pipeline import MiniaturePipeline
-
-        return MiniaturePipeline
-
-    def latent_shape(self, folder: Path, *, frames: int, height: int, width: int) -> tuple[int, ...]:
+    def latent_shape(self, *, frames: int, height: int, width: int) -> tuple[int, ...]:
         """The pixels themselves."""
-        del folder, frames
         return (3, height, width)
 
-    def wrap(self, pipeline: Any, *, folder: Path, dtype: torch.dtype) -> LoadedFamily:
-        return LoadedMiniature(self, pipeline=pipeline, folder=folder, dtype=dtype)
+    def vae_identity(self) -> dict[str, str]:
+        return {"class": "pixels"}
+
+    def wrap(self, pipeline: Any, *, dtype: torch.dtype) -> LoadedFamily:
+        return LoadedMiniature(self, pipeline=pipeline, dtype=dtype)
 
 
 class LoadedMiniature(LoadedFamily):
@@ -80,5 +78,20 @@ class LoadedMiniature(LoadedFamily):
         del shape
         scheduler.set_timesteps(sigmas=np.linspace(1, 1 / steps, steps), device=device)
 
-    def vae_identity(self) -> dict[str, str]:
-        return {"class": "pixels"}
+
+ARCHITECTURE = Architecture(
+    family=MiniatureFamily,
+    parameters=2_325_440,
+    layers={
+        **dict.fromkeys(("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"), 1024),
+        **dict.fromkeys(("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"), 1024),
+        "attn.to_add_out": 768, "ff.net.0.proj": 2560, "ff.net.2": 2560,
+        "ff_context.net.0.proj": 1920, "ff_context.net.2": 1920,
+        "norm1.linear": 3584, "norm1_context.linear": 3072,
+    },
+    kept=Kept(full=10_481, lora=6_540, recomputed=3_641),
+    patch=8,
+    vae=1,
+    text_tokens=14,
+)  # fmt: skip
+"""The size of the shipped policy."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from infra.lazy import lazy
 
@@ -23,7 +23,8 @@ else:
 COMFYUI_FILE = "comfyui_lora.safetensors"
 A, B = ".lora_A.weight", ".lora_B.weight"
 
-_KOHYA = frozenset({"sd15", "sdxl"})
+Names = Literal["kohya", "diffusers", "wan"]
+"""By which of the three conventions above ComfyUI knows the layers of a family."""
 _WAN = (
     (r"\battn1\.to_(q|k|v)$", r"self_attn.\1"),
     (r"\battn1\.to_out\.0$", "self_attn.o"),
@@ -39,7 +40,7 @@ _WAN = (
 )  # diffusers' names to Wan's own
 
 
-def comfyui_layers(layers: dict[str, torch.Tensor], *, family: str, alpha: float) -> dict[str, torch.Tensor]:
+def comfyui_layers(layers: dict[str, torch.Tensor], *, names: Names, alpha: float) -> dict[str, torch.Tensor]:
     """`LAYER.lora_A.weight` and `LAYER.lora_B.weight`, named as diffusers names layers, under ComfyUI's names with alpha.
 
     `alpha` is the LoRA's own, not divided by its rank. Raises ValueError for anything that is neither A nor B.
@@ -49,26 +50,26 @@ def comfyui_layers(layers: dict[str, torch.Tensor], *, family: str, alpha: float
         if not key.endswith((A, B)):
             raise ValueError(f"{key!r} is no half of a low-rank addition")
         layer, half = key[: -len(A)], key[-len(A) :]
-        name, down, up = _names(layer, family=family)
+        name, down, up = _names(layer, names=names)
         found[name + (down if half == A else up)] = value.contiguous()
         found[f"{name}.alpha"] = torch.tensor(float(alpha))
     return found
 
 
-def write_comfyui(layers: dict[str, torch.Tensor], *, family: str, alpha: float, folder: Path) -> Path:
+def write_comfyui(layers: dict[str, torch.Tensor], *, names: Names, alpha: float, folder: Path) -> Path:
     """Writes `comfyui_lora.safetensors` into a folder and returns its path."""
     from safetensors.torch import save_file
 
     path = folder / COMFYUI_FILE
-    save_file(comfyui_layers(layers, family=family, alpha=alpha), path, metadata={"format": "pt"})
+    save_file(comfyui_layers(layers, names=names, alpha=alpha), path, metadata={"format": "pt"})
     return path
 
 
-def _names(layer: str, *, family: str) -> tuple[str, str, str]:
+def _names(layer: str, *, names: Names) -> tuple[str, str, str]:
     """A layer's name, and what its two halves end in."""
-    if family in _KOHYA:
+    if names == "kohya":
         return f"lora_unet_{layer.replace('.', '_')}", ".lora_down.weight", ".lora_up.weight"
-    if family != "wan":
+    if names == "diffusers":
         return f"transformer.{layer}", A, B
     for pattern, name in _WAN:
         layer, changed = re.subn(pattern, name, layer)

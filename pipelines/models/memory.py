@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from infra.config import ConfigError
+from pipelines.models.families.base import Family
 
 GIB = 2**30
 BF16, FP32 = 2, 4  # bytes
@@ -40,8 +41,7 @@ class Kept:
 class Architecture:
     """A published denoiser's size."""
 
-    family: str
-    """sd15, sdxl, sd3, flux, wan or miniature."""
+    family: type[Family]
     parameters: int
     """Of the denoiser alone."""
     layers: Mapping[str, int]
@@ -72,7 +72,7 @@ class Architecture:
             found = {name for name in self.layers if _ends(name, target) or _ends(target, name)}
             if not found:
                 known = ", ".join(sorted(self.layers))
-                raise ConfigError(f"LoRA target {target!r} matches no layer of {self.family}; it has {known}")
+                raise ConfigError(f"LoRA target {target!r} matches no layer of {self.family.name}; it has {known}")
             chosen |= found
         return rank * sum(self.layers[name] for name in chosen)
 
@@ -170,112 +170,3 @@ def _parameters(size: float, *, gathered: float, share: int, off: bool) -> tuple
 
 def _ends(name: str, target: str) -> bool:
     return name == target or name.endswith(f".{target}")
-
-
-def _same(names: Sequence[str], size: int) -> dict[str, int]:
-    return dict.fromkeys(names, size)
-
-
-_ATTN = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0")
-_ADDED = ("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj")
-_SELF = ("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0")
-_CROSS = ("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0")
-_FEED = ("ff.net.0.proj", "ff.net.2")
-_FEED_TEXT = ("ff_context.net.0.proj", "ff_context.net.2")
-_SD3 = {
-    **_same((*_ATTN, *_ADDED), 73728), "attn.to_add_out": 70656, **_same(_FEED, 184320), **_same(_FEED_TEXT, 176640),
-    "norm1.linear": 258048, "norm1_context.linear": 251904,
-}  # fmt: skip
-
-ARCHITECTURES: dict[str, Architecture] = {
-    "sd15": Architecture(
-        family="sd15",
-        parameters=859_520_964,
-        layers={
-            **_same((*_SELF, "attn2.to_q", "attn2.to_out.0", "proj_in", "proj_out"), 24960),
-            **_same(("attn2.to_k", "attn2.to_v"), 24768), "ff.net.0.proj": 112320, "ff.net.2": 62400,
-            "time_emb_proj": 48320, "conv1": 288000, "conv2": 201600, "conv_shortcut": 34560,
-            "downsamplers.0.conv": 22400, "upsamplers.0.conv": 32000,
-        },
-        kept=Kept(full=114_346, lora=98_632, recomputed=27_911),
-    ),
-    "sdxl": Architecture(
-        family="sdxl",
-        parameters=2_567_463_684,
-        layers={
-            **_same((*_SELF, "attn2.to_q", "attn2.to_out.0"), 166400), **_same(("attn2.to_k", "attn2.to_v"), 226560),
-            **_same(("proj_in", "proj_out"), 21760), "ff.net.0.proj": 748800, "ff.net.2": 416000,
-            "time_emb_proj": 35520, "conv1": 189440, "conv2": 137600, "conv_shortcut": 23040,
-            "downsamplers.0.conv": 9600, "upsamplers.0.conv": 19200,
-        },
-        kept=Kept(full=210_233, lora=171_687, recomputed=22_443),
-    ),
-    "sd3-medium": Architecture(
-        family="sd3",
-        parameters=2_028_328_000,
-        layers=_SD3,
-        kept=Kept(full=778_769, lora=446_218, recomputed=73_818),
-        patch=2,
-        text_tokens=333,
-    ),
-    "sd3.5-medium": Architecture(
-        family="sd3",
-        parameters=2_243_171_520,
-        layers={**_SD3, "norm1.linear": 317952, **_same(_CROSS, 39936)},
-        kept=Kept(full=1_336_268, lora=876_128, recomputed=106_224),
-        patch=2,
-        text_tokens=333,
-    ),
-    "sd3.5-large": Architecture(
-        family="sd3",
-        parameters=8_056_627_520,
-        layers={
-            **_same((*_ATTN, *_ADDED), 184832), "attn.to_add_out": 179968, **_same(_FEED, 462080),
-            **_same(_FEED_TEXT, 449920), "norm1.linear": 646912, "norm1_context.linear": 637184,
-        },
-        kept=Kept(full=2_694_149, lora=1_676_549, recomputed=170_313),
-        patch=2,
-        text_tokens=333,
-    ),
-    "flux.1-dev": Architecture(
-        family="flux",
-        parameters=11_901_408_320,
-        layers={
-            **_same(_ATTN[:3], 350208), **_same(("attn.to_out.0", "attn.to_add_out", *_ADDED), 116736),
-            **_same((*_FEED, *_FEED_TEXT), 291840), **_same(("norm1.linear", "norm1_context.linear"), 408576),
-            "norm.linear": 466944, "proj_mlp": 583680, "proj_out": 700416,
-        },
-        kept=Kept(full=4_571_138, lora=2_525_231, recomputed=270_852),
-        patch=2,
-        text_tokens=512,
-    ),
-    "wan2.1-1.3b": Architecture(
-        family="wan",
-        parameters=1_418_996_800,
-        layers={**_same((*_SELF, *_CROSS), 92160), **_same(("ffn.net.0.proj", "ffn.net.2"), 314880)},
-        kept=Kept(full=2_162_403, lora=1_230_258, recomputed=127_809),
-        patch=2,
-        frames=4,
-    ),
-    "wan2.1-14b": Architecture(
-        family="wan",
-        parameters=14_288_491_584,
-        layers={**_same((*_SELF, *_CROSS), 409600), **_same(("ffn.net.0.proj", "ffn.net.2"), 757760)},
-        kept=Kept(full=8_311_818, lora=4_803_430, recomputed=442_154),
-        patch=2,
-        frames=4,
-    ),
-    "miniature": Architecture(
-        family="miniature",
-        parameters=2_325_440,
-        layers={
-            **_same((*_ATTN, *_ADDED), 1024), "attn.to_add_out": 768, **_same(_FEED, 2560), **_same(_FEED_TEXT, 1920),
-            "norm1.linear": 3584, "norm1_context.linear": 3072,
-        },
-        kept=Kept(full=10_481, lora=6_540, recomputed=3_641),
-        patch=8,
-        vae=1,
-        text_tokens=14,
-    ),
-}  # fmt: skip
-"""Denoisers by name, in their published configs."""

@@ -16,7 +16,8 @@ from infra.config import ConfigError
 from infra.lazy import lazy
 from pipelines.models.adapter import Full, LoRA, Start, peft_config, read_lora, refuse_other, refuse_unmatched
 from pipelines.models.comfyui import write_comfyui
-from pipelines.models.families.base import INDEX, Condition, family_named, read_index
+from pipelines.models.families.base import Condition, Family, read_index
+from pipelines.models.weights import INDEX
 
 if TYPE_CHECKING:
     import torch
@@ -42,9 +43,8 @@ class Policy:
 
     def __init__(
         self,
-        folder: Path,
+        family: Family,
         *,
-        family: str,
         adapter: LoRA | Full,
         start: Start | None = None,
         reference: Reference,
@@ -54,11 +54,10 @@ class Policy:
     ) -> None:
         if reference == "adapter" and isinstance(adapter, Full):
             raise ConfigError("reference = 'adapter' needs a LoRA: full training changes the model itself; use 'copy'")
-        self.family = family_named(family)
-        self.adapter = adapter
-        self.folder = start.folder if start is not None and isinstance(start.adapter, Full) else folder
+        self.family = family.at(start.folder) if start is not None and isinstance(start.adapter, Full) else family
         """The whole pipeline that the export is for: the base, or what an earlier run made of it in full."""
-        self.loaded: LoadedFamily = self.family.load(self.folder, parts="denoiser", device=device, dtype=dtype)
+        self.adapter = adapter
+        self.loaded: LoadedFamily = self.family.load(parts="denoiser", device=device, dtype=dtype)
         self.model: nn.Module = self.loaded.model
         self.reference = reference
         self.frozen: nn.Module | None = None
@@ -132,12 +131,12 @@ class Policy:
         Every rank calls it, since a divided model needs all of them; one decodes, with the VAE in memory meanwhile.
         """
         frames, height, width = size
-        shape = self.family.latent_shape(self.folder, frames=frames, height=height, width=width)
+        shape = self.family.latent_shape(frames=frames, height=height, width=width)
         given: dict[str, Any] = {"negative": negative, "shape": shape, "steps": steps, "guidance": guidance}
         latents = self.loaded.sample(model, conditions, **given, seeds=seeds)
         if not decoded:
             return None
-        decoder = self.family.load(self.folder, parts="decoder", device=latents.device, dtype=self.loaded.dtype)
+        decoder = self.family.load(parts="decoder", device=latents.device, dtype=self.loaded.dtype)
         return decoder.decode(latents)
 
     def export(self, parameters: dict[str, torch.Tensor], folder: Path, *, comfyui: bool) -> None:
@@ -157,19 +156,20 @@ class Policy:
         metadata |= {"target_modules": sorted(targets), "lora_dropout": 0.0}
         self.loaded.save_lora(layers, metadata=metadata, folder=folder)
         if comfyui:
-            write_comfyui(layers, family=self.family.name, alpha=self.adapter.alpha, folder=folder)
+            write_comfyui(layers, names=self.family.comfyui_names, alpha=self.adapter.alpha, folder=folder)
 
     def _export_pipeline(self, parameters: dict[str, torch.Tensor], folder: Path) -> None:
         """The denoiser is read from disk and given the parameters; every other component is copied as it is."""
-        fresh = self.family.load(self.folder, parts="denoiser", device="cpu", dtype=self.loaded.dtype)
+        fresh = self.family.load(parts="denoiser", device="cpu", dtype=self.loaded.dtype)
+        base = self.family.folder
         model: Any = fresh.model
         if strange := model.load_state_dict(parameters, strict=False).unexpected_keys:
             raise ValueError(f"the export has parameters that the model lacks, {strange[0]!r} for one")
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(self.folder / INDEX, folder / INDEX)
-        for name, component in read_index(self.folder).items():
-            if isinstance(component, list) and name != self.family.part and (self.folder / name).is_dir():
-                shutil.copytree(self.folder / name, folder / name, dirs_exist_ok=True)
+        shutil.copyfile(base / INDEX, folder / INDEX)
+        for name, component in read_index(base).items():
+            if isinstance(component, list) and name != self.family.part and (base / name).is_dir():
+                shutil.copytree(base / name, folder / name, dirs_exist_ok=True)
         model.save_pretrained(folder / self.family.part, safe_serialization=True)
 
     def _go_on(self, folder: Path, before: LoRA) -> None:

@@ -1,4 +1,4 @@
-"""Where a generator's weights are: a folder, or a repository of the Hugging Face Hub at a revision."""
+"""Where weights are: in a folder, in a repository of the Hugging Face Hub, or in what a stage of the same DAG makes."""
 
 from __future__ import annotations
 
@@ -71,5 +71,5 @@ class Made(Config):
         return places.weights(self.stage)
 
 
-Weights = Folder | Hub
-"""Weights by folder or by repository: the type of an option."""
+Weights = Folder | Hub | Made
+"""Weights by folder, by repository or by the stage that makes them: the type of an option."""

@@ -18,9 +18,10 @@ from pipelines.laboratory.claims import Claims
 from pipelines.laboratory.contenders import BASE, Claim, Contender, Data, Phase
 from pipelines.laboratory.trials import Trials
 from pipelines.miniature import generators, jurors
+from pipelines.miniature.family import MiniatureFamily
 from pipelines.miniature.generators import Generator
 from pipelines.miniature.world.draw import SIZE
-from pipelines.recipes.miniature import FAMILY, POLICY, SOURCES
+from pipelines.recipes.miniature import POLICY, SOURCES
 from pipelines.stages.arena import Arena
 from pipelines.stages.encode import Buckets, Encode, Encoders
 from pipelines.stages.examples import Examples
@@ -190,7 +191,7 @@ def lab(
     arena = Arena(labels=labels)
     encoded = Encode(
         pictures=pictures,
-        encoders=Encoders(weights=base.weights, family=FAMILY),
+        encoders=Encoders(family=MiniatureFamily(weights=base.weights)),
         buckets=Buckets(area=SIZE**2, multiple=SIZE),
         shard_rows=512,
         resources=resources,

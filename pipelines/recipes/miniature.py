@@ -13,6 +13,7 @@ from infra.dag.stage import Resources
 from pipelines.algorithms.diffusion.flow import UniformTimes
 from pipelines.algorithms.preference.flow_dpo import FlowDPO
 from pipelines.miniature import generators, jurors
+from pipelines.miniature.family import ARCHITECTURE, MiniatureFamily
 from pipelines.miniature.world.draw import SIZE
 from pipelines.models.adapter import Full, LoRA
 from pipelines.stages.arena import Arena
@@ -29,7 +30,7 @@ from pipelines.stages.report import Report
 from pipelines.stages.reward import Reward
 from pipelines.stages.tune import Tune
 
-POLICY, FAMILY = "policy", "miniature"
+POLICY = "policy"
 SOURCES = (POLICY, "late", "middle")
 """Measured on training captions: pairs with much weaker generators teach to differ from them, and cost half the gain."""
 
@@ -77,6 +78,7 @@ def miniature(
     drawn = _chosen(roster, generators.shipped(guidance=guidance), "--roster")
     voting = _chosen(jury, jurors.shipped(engine=juror_engine), "--jury")
     base = next(one for one in generators.shipped() if one.name == POLICY)
+    policy = MiniatureFamily(weights=base.weights)
     captions = Prompts(train=prompts, evaluation=evaluation, seed=seed)
     pictures = Render(prompts=captions, roster=drawn, samples={POLICY: policy_samples}, resources=resources)
     paired = Pairs(pictures=pictures, per_prompt=other_pairs, focus=sources)
@@ -85,7 +87,7 @@ def miniature(
     arena = Arena(labels=labels)
     encoded = Encode(
         pictures=pictures,
-        encoders=Encoders(weights=base.weights, family=FAMILY),
+        encoders=Encoders(family=policy),
         buckets=Buckets(area=SIZE**2, multiple=SIZE),
         shard_rows=512,
         resources=resources,
@@ -96,9 +98,8 @@ def miniature(
     tuned = Tune(
         examples=examples,
         sources=sources,
-        policy=base.weights,
-        family=FAMILY,
-        architecture=FAMILY,
+        policy=policy,
+        architecture=ARCHITECTURE,
         method=FlowDPO(beta=beta),
         adapter=Full() if adapter == "full" else LoRA(),
         # The sampler of eight steps never goes below t = 0.3; what happens there only makes the policy drift.

@@ -20,8 +20,7 @@ from infra.config import Config
 from infra.dag.stage import Context, Inputs, Lookup, Places, RowStage, RunInputs, Unforeseeable, Worker
 from infra.identity import group_id, key_of, row_id
 from infra.store.files import Folder, manifest, refuse_unsafe
-from pipelines.models.families.base import family_named
-from pipelines.models.weights import Weights
+from pipelines.models.families.base import Family
 from pipelines.schemas.samples import Encoded, EncodedSize
 from pipelines.stages.sources import Pictures
 
@@ -32,24 +31,17 @@ FIRST = {LATENT: "0", TEXT: "1"}  # leads the id: latents before texts, so that 
 class Encoders(Config):
     """The VAE and the text encoders of a generator: all of its folder but what is trained and how it is sampled."""
 
-    weights: Weights
-    family: str
+    family: Family
 
     def identity(self) -> dict[str, Any]:
         """Content hash of those parts: a tuned copy of the generator has the same encoders, and needs no new latents."""
-        if not isinstance(self.weights, Folder):
-            return {"family": self.family} | self.weights.identity()
-        refuse_unsafe(self.weights.local)
-        other = (family_named(self.family).part, "scheduler")
-        kept = manifest(self.weights.local).only(lambda name: "/" in name and name.split("/")[0] not in other)
-        return {"family": self.family, "encoders": kept.digest}
-
-
-def vae_of(encoders: Encoders) -> dict[str, str]:
-    """What decides its latents."""
-    from pipelines.models.families.vae_identity import vae_identity
-
-    return vae_identity(encoders.weights.local) if family_named(encoders.family).has_vae else {"class": "pixels"}
+        family, weights = self.family, self.family.weights
+        if not isinstance(weights, Folder):
+            return {"family": family.name, "weights": weights}
+        refuse_unsafe(weights.local)
+        other = (family.part, "scheduler")
+        kept = manifest(weights.local).only(lambda name: "/" in name and name.split("/")[0] not in other)
+        return {"family": family.name, "encoders": kept.digest}
 
 
 class Buckets(Config):
@@ -116,19 +108,17 @@ class Encoder:
     def open(self, device: str, places: Places) -> None:
         """Encoders load when the first cell asks for them."""
         self.device = device
+        self.family = self.encoders.family.placed(places)
         self.loaded: dict[str, Any] = {}
 
-    def _family(self, kind: str) -> Any:
+    def _loaded(self, kind: str) -> Any:
         if kind not in self.loaded:
             import torch
 
             self.loaded.clear()
-            family = family_named(self.encoders.family)
             parts: Literal["decoder", "encoders"] = "decoder" if kind == LATENT else "encoders"
             dtype = getattr(torch, self.dtype)
-            self.loaded[kind] = family.load(
-                self.encoders.weights.local, parts=parts, device=torch.device(self.device), dtype=dtype
-            )
+            self.loaded[kind] = self.family.load(parts=parts, device=torch.device(self.device), dtype=dtype)
         return self.loaded[kind]
 
     def run(self, cells: pa.Table) -> list[Encoded]:
@@ -144,7 +134,7 @@ class Encoder:
 
         if not rows:
             return []
-        family = self._family(TEXT)
+        family = self._loaded(TEXT)
         # The empty text is what guidance leads away from: SDXL takes zeros for it.
         conditions = [family.encode_texts([row["text"]])[0] if row["text"] else family.unconditional() for row in rows]
         tensors = [save({name: value.contiguous().cpu() for name, value in one.items()}) for one in conditions]
@@ -160,7 +150,7 @@ class Encoder:
         found = []
         for row, one in zip(rows, pixels, strict=True):
             # One by one: a picture's latent must not depend on what is encoded beside it.
-            data = save({"latent": self._family(LATENT).encode_pixels(one[None])[0].contiguous().cpu()})
+            data = save({"latent": self._loaded(LATENT).encode_pixels(one[None])[0].contiguous().cpu()})
             frames, height, width, _ = one.shape
             found.append(Encoded(**row, frames=frames, height=height, width=width, tensors=data))
         return found

@@ -18,7 +18,7 @@ from infra.identity import key_of, row_id
 from pipelines.algorithms.diffusion.flow import TimeSampler, UniformTimes
 from pipelines.algorithms.diffusion.path import per_sample_error
 from pipelines.models.adapter import Full
-from pipelines.models.weights import Weights
+from pipelines.models.families.base import Family
 from pipelines.schemas.training import ReferenceError
 from pipelines.stages.examples import Examples
 from pipelines.stages.sources import Trained, origin
@@ -74,8 +74,7 @@ class ReferenceErrors(RowStage):
     row: ClassVar = ReferenceError
 
     examples: Examples
-    policy: Weights
-    family: str
+    policy: Family
     start: Trained | None = None
     "A previous tune, which is then the reference."
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -93,7 +92,7 @@ class ReferenceErrors(RowStage):
 
     def cells(self, inputs: Inputs) -> pa.Table:
         """An example's columns, and the number of the draw; ties are measured too."""
-        settings = [self.policy, self.family, self.start, self.dtype, self.times, self.seed, self.guidance]
+        settings = [self.policy, self.start, self.dtype, self.times, self.seed, self.guidance]
         maker = key_of([self.name, self.version, *settings])
         examples = inputs.table(self.examples, COLUMNS)
         named = zip(*(examples[name].to_pylist() for name in ("id", "winner", "loser", "prompt")), strict=True)
@@ -107,8 +106,8 @@ class ReferenceErrors(RowStage):
 
     def worker(self, inputs: RunInputs) -> Worker:
         """The reference, and the latents."""
-        folder, start = origin(self.policy, self.start, inputs)
-        spec = PolicySpec(folder, self.family, Full(), start, dtype=self.dtype, guidance=self.guidance)
+        family, start = origin(self.policy, self.start, inputs)
+        spec = PolicySpec(family, Full(), start, dtype=self.dtype, guidance=self.guidance)
         randomness = Randomness(self.times, self.draws, self.seed)
         return Measuring(spec, inputs.lookup(self.examples.encoded), randomness, micro_batch=self.micro_batch)
 

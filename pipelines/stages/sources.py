@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
-from infra.dag.stage import Stage
+from infra.dag.stage import Places, Stage
 from pipelines.models.adapter import Adapter, LoRA, Start
-from pipelines.models.weights import Weights
+from pipelines.models.families.base import Family
 from pipelines.schemas.samples import Picture
 from pipelines.schemas.votes import DimensionMargin, Preference
 
@@ -35,31 +34,23 @@ class Labels(Stage):
 class Trained(Stage):
     """Leaves a trained policy as its weights."""
 
-    policy: Weights
-    "The generator to train, as diffusers' save_pretrained wrote it."
+    policy: Family
+    "The generator to train."
     start: Trained | None = None
     "A previous tune: the policy starts there, and so does the reference."
     adapter: Adapter = LoRA()
     "What is trained: low-rank additions, or everything."
 
 
-class HasWeights(Protocol):
-    """What a run knows of its parents' weights."""
-
-    def weights(self, parent: Stage) -> Path:
-        """The folder of the parent's weights."""
-        ...
-
-
-def origin(policy: Weights, start: Trained | None, inputs: HasWeights) -> tuple[Path, Start | None]:
+def origin(policy: Family, start: Trained | None, places: Places) -> tuple[Family, Start | None]:
     """The pipeline a policy stands on, and what a previous tune adds to it.
 
     That is the generator, or the last of the previous tunes that trained everything: an adapter lies on what it began with.
     """
     if start is None:
-        return policy.local.resolve(), None
+        return policy.placed(places), None
     before: Trained | None = start
     while before is not None and before.adapter.kind == "lora":
         before = before.start
-    folder = policy.local if before is None else inputs.weights(before)
-    return folder.resolve(), Start(folder=inputs.weights(start).resolve(), adapter=start.adapter)
+    family = policy.placed(places) if before is None else policy.at(places.weights(before))
+    return family, Start(folder=places.weights(start).resolve(), adapter=start.adapter)

@@ -20,23 +20,20 @@ from actors.training.trainer import EXPORT, PREVIEWS, TRACKED, Training, read_cu
 from infra.config import Config, ConfigError
 from infra.dag.stage import Context, Inputs, Resources, TableStage
 from infra.identity import canonical, dumps, key_of
-from infra.store.files import Folder
 from pipelines.algorithms.diffusion.flow import TimeSampler, UniformTimes
 from pipelines.algorithms.preference.flow_dpo import FlowDPO
 from pipelines.algorithms.preference.methods import AnyMethod
 from pipelines.models.card import CARD, Ancestor, Use, model_card, summary
-from pipelines.models.families.base import expect_family, family_named, read_index
-from pipelines.models.memory import ARCHITECTURES, rank_memory
+from pipelines.models.memory import Architecture, rank_memory
 from pipelines.models.weights import Hub
 from pipelines.schemas.training import TuneStep
-from pipelines.stages.encode import TEXT, Encoders, text_source, vae_of
+from pipelines.stages.encode import TEXT, text_source
 from pipelines.stages.examples import Examples
 from pipelines.stages.reference_errors import ReferenceErrors
 from pipelines.stages.sources import Trained, origin
 from pipelines.training.data import Materials, Randomness
 from pipelines.training.preference import PolicySpec, PreferenceObjective, PreviewSpec, ReferenceKind
 
-MINIATURE = "MiniaturePipeline"
 METRICS = tuple(name for name in TuneStep.__dataclass_fields__ if name not in ("step", "learning_rate"))
 """Of a training's curve: what the card tells."""
 
@@ -63,10 +60,8 @@ class Tune(TableStage, Trained):
     row: ClassVar = TuneStep
 
     examples: Examples
-    family: str
-    "Its kind; a generator of another one is refused."
-    architecture: str = Field("", exclude=True)
-    "A published size of it (`models.memory`), by which `plan` reckons a rank's memory."
+    architecture: Architecture | None = Field(None, exclude=True)
+    "Its published size (`models.sizes`), by which `plan` reckons the memory that each rank needs."
     method: AnyMethod = FlowDPO()
     "The loss, with its margin, polynomial term, loser gradient and label confidence."
     reference: Literal["own", "copy"] = Field("own", exclude=True)
@@ -99,8 +94,6 @@ class Tune(TableStage, Trained):
     @model_validator(mode="after")
     def _possible(self) -> Tune:
         self._check_errors()
-        if isinstance(self.policy, Folder) and self.policy.local.is_dir():
-            expect_family(self.policy.local, self.family)
         if self.method.reference == "predictions" and self.errors is not None:
             raise ConfigError(
                 f"tune: {self.method.method} needs the reference's predictions, not its errors; leave out `errors`"
@@ -178,16 +171,16 @@ class Tune(TableStage, Trained):
 
     def demand(self) -> str:
         """GPUs, and the memory that each needs."""
-        if self.architecture not in ARCHITECTURES:
+        if self.architecture is None:
             return super().demand()
         engine, workers, buckets = self.trainer.engine, self.resources.workers, self.examples.encoded.buckets
         height, width = buckets.shape(1, 1)
         lora = self.adapter if self.adapter.kind == "lora" else None
         memory = rank_memory(
-            ARCHITECTURES[self.architecture],
+            self.architecture,
             adapter=self.adapter.kind,
             rank=lora.rank if lora else 0,
-            targets=(lora and lora.targets) or family_named(self.family).lora_targets,
+            targets=(lora and lora.targets) or self.policy.lora_targets,
             zero=engine.zero if engine.kind == "deepspeed" else 0,
             workers=workers,
             offload=engine.offload,
@@ -213,12 +206,10 @@ class Tune(TableStage, Trained):
         if self.errors is not None:
             errors = context.scratch.resolve() / "reference_errors.parquet"
             pq.write_table(context.table(self.errors, ["example", "draw", "winner", "loser"]), errors)
-        folder, start = origin(self.policy, self.start, context)
+        family, start = origin(self.policy, self.start, context)
         return PreferenceObjective(
             materials=materials,
-            policy=PolicySpec(
-                folder, self.family, self.adapter, start, self.checkpointing, self.dtype, self.guidance, self.compiled
-            ),
+            policy=PolicySpec(family, self.adapter, start, self.checkpointing, self.dtype, self.guidance, self.compiled),
             method=self.method,
             randomness=Randomness(self.times, self.draws, self.draws_seed),
             reference=self.reference_kind,
@@ -236,21 +227,20 @@ class Tune(TableStage, Trained):
 
     def _check_weights(self, context: Context) -> None:
         """The generator is of the recipe's family, its objective is the method's, and the latents are of its VAE."""
-        folder = self.policy.local
-        expect_family(folder, self.family)
-        family = family_named(self.family)
-        prediction = family.prediction(folder)
+        policy = self.policy.placed(context)
+        policy.refuse_other()
+        prediction = policy.prediction()
         if prediction not in self.method.predictions:
             kinds = ", ".join(sorted(self.method.predictions))
             raise ConfigError(
-                f"tune: {self.method.method} trains generators that predict {kinds}; {folder} predicts {prediction}; "
-                f"use {'flow_dpo' if prediction == 'flow' else 'diffusion_dpo'}"
+                f"tune: {self.method.method} trains generators that predict {kinds}; {policy.folder} predicts "
+                f"{prediction}; use {'flow_dpo' if prediction == 'flow' else 'diffusion_dpo'}"
             )
-        encoders = self.examples.encoded.encoders
-        theirs, ours = vae_of(encoders), vae_of(Encoders(weights=self.policy, family=self.family))
+        encoders = self.examples.encoded.encoders.family.placed(context)
+        theirs, ours = encoders.vae_identity(), policy.vae_identity()
         if theirs != ours:
             raise ConfigError(
-                f"tune: the latents are by the VAE of {encoders.weights.local} ({theirs}), the policy's in {folder} "
+                f"tune: the latents are by the VAE of {encoders.folder} ({theirs}), the policy's in {policy.folder} "
                 f"is another ({ours}); run encode with the policy's own weights"
             )
 
@@ -280,14 +270,16 @@ class Tune(TableStage, Trained):
 
     def _card(self, context: Context, curve: list[dict[str, Any]]) -> str:
         """The model card: where the weights come from, how they were made, how the training began and ended."""
-        pipeline = read_index(self.policy.local)["_class_name"]
-        module = "diffusers" if pipeline != MINIATURE else "pipelines.miniature.pipeline"
-        base = self.policy.repo if isinstance(self.policy, Hub) else self.policy.local.name
+        policy, weights = self.policy, self.policy.weights
+        base = weights.repo if isinstance(weights, Hub) else policy.placed(context).folder.name
         lineage = [Ancestor(base, key_of(self.policy), "the generator")]
         lineage += [Ancestor(one.node, one.key, f"{one.rows} rows") for one in context.lineage()]
         settings = json.loads(dumps(canonical(self.description)))
         use = Use(
-            f"{module}.{pipeline}", base, lora=self.adapter.kind == "lora", video=self.examples.encoded.pictures.clips
+            f"{policy.pipeline_module}.{policy.pipeline_class}",
+            base,
+            lora=self.adapter.kind == "lora",
+            video=self.examples.encoded.pictures.clips,
         )
         title = f"{base} tuned by {self.method.method}"
         return model_card(title, use=use, lineage=lineage, settings=settings, scores=summary(curve, metrics=METRICS))

@@ -23,6 +23,7 @@ from pipelines.algorithms.diffusion.path import PathSample, per_sample_error
 from pipelines.algorithms.preference.methods import AnyMethod
 from pipelines.algorithms.preference.pairwise import Member, PairBatch
 from pipelines.models.adapter import Full, LoRA, Start
+from pipelines.models.families.base import Family
 from pipelines.models.policy import Policy
 from pipelines.training.data import Batch, Materials, Opened, OverExamples, Randomness
 
@@ -39,8 +40,7 @@ ReferenceKind = Literal["none", "adapter", "copy", "cached"]
 class PolicySpec:
     """How a worker loads the policy."""
 
-    folder: Path
-    family: str
+    family: Family
     adapter: LoRA | Full
     start: Start | None = None
     checkpointing: bool = False
@@ -58,8 +58,7 @@ class PolicySpec:
                 f"compiled = True, but there is no C++ compiler {compiler!r}; install one, set CXX, or leave it"
             )
         policy = Policy(
-            self.folder,
-            family=self.family,
+            self.family,
             adapter=self.adapter,
             start=self.start,
             reference=reference,

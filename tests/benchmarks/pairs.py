@@ -13,14 +13,15 @@ from safetensors.torch import save
 
 from actors.media import encode_png
 from infra.store.artifacts import RowReader
+from infra.store.files import Folder
 from infra.store.tables import read_unrecorded, to_table, write_table
 from pipelines.algorithms.diffusion.flow import UniformTimes
 from pipelines.algorithms.preference.flow_dpo import FlowDPO
+from pipelines.miniature.family import MiniatureFamily
 from pipelines.miniature.generators import WEIGHTS
 from pipelines.miniature.world.draw import SIZE
 from pipelines.miniature.world.grammar import captions
 from pipelines.models.adapter import Full, LoRA
-from pipelines.models.families.base import family_named
 from pipelines.schemas.samples import Encoded
 from pipelines.schemas.training import Example, ReferenceError
 from pipelines.stages.reference_errors import Measuring
@@ -28,7 +29,7 @@ from pipelines.training.data import Materials, Randomness
 from pipelines.training.preference import PolicySpec, PreferenceObjective
 
 POLICY = WEIGHTS / "policy"
-FAMILY = "miniature"
+FAMILY = MiniatureFamily(weights=Folder(path=str(POLICY)))
 SHAPE = (1, SIZE, SIZE)  # frames, height, width
 BETA, TIMES = 500.0, UniformTimes(low=0.25)  # of the recipe `miniature`
 DRAWS = 4  # of noise and time a pair, where the reference is cached
@@ -54,7 +55,7 @@ class Pairs:
         own = "adapter" if adapter.kind == "lora" else "copy"
         return PreferenceObjective(
             materials=self.materials,
-            policy=PolicySpec(POLICY, FAMILY, adapter, compiled=compiled),
+            policy=PolicySpec(FAMILY, adapter, compiled=compiled),
             method=FlowDPO(beta=BETA),
             randomness=Randomness(TIMES, DRAWS if cached else None),
             reference="cached" if cached else own,
@@ -68,7 +69,7 @@ def write_pairs(root: Path, *, count: int) -> Pairs:
     random = np.random.default_rng(0)
     sides = [random.integers(0, 256, (count, *SHAPE, 3), dtype=np.uint8) for _ in range(2)]
     texts = [caption.text for caption in captions(count, split="train", seed=0)]
-    coder = family_named(FAMILY).load(POLICY, parts="all", device="cpu", dtype=torch.float32)
+    coder = FAMILY.load(parts="all", device="cpu", dtype=torch.float32)
     rows = []
     for name, pictures in zip("wl", sides, strict=True):
         for number, latent in enumerate(coder.encode_pixels(pictures)):
@@ -95,7 +96,7 @@ def open_pairs(root: Path) -> Pairs:
 
 def _errors(pairs: Pairs, examples: pa.Table) -> list[ReferenceError]:
     randomness = Randomness(TIMES, DRAWS)
-    worker = Measuring(PolicySpec(POLICY, FAMILY, Full()), pairs.encoded, randomness, micro_batch=64)
+    worker = Measuring(PolicySpec(FAMILY, Full()), pairs.encoded, randomness, micro_batch=64)
     worker.open("cpu", None)
     cells = [row | {"example": row["id"], "draw": draw} for row in examples.to_pylist() for draw in range(DRAWS)]
     return worker.run(pa.Table.from_pylist([cell | {"id": f"{cell['id']}-{cell['draw']}"} for cell in cells]))

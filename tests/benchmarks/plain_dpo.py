@@ -17,9 +17,9 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
+from pipelines.miniature.family import MiniatureFamily
 from pipelines.miniature.pipeline import load_pipeline, to_model
 from pipelines.models.adapter import Full, LoRA
-from pipelines.models.families.base import family_named
 from tests.benchmarks.pairs import POLICY, Pairs
 
 LOW, HIGH = 0.25, 0.98  # times, as Salon draws them here
@@ -34,7 +34,7 @@ class PlainDPO:
         self.model = self.pipeline.transformer
         self.reference = load_pipeline(POLICY).transformer
         if isinstance(adapter, LoRA):
-            targets = list(adapter.targets_of(family_named("miniature")))
+            targets = list(adapter.targets or MiniatureFamily.lora_targets)
             low = LoraConfig(r=adapter.rank, lora_alpha=int(adapter.alpha), target_modules=targets)
             self.model.add_adapter(low)
         else:

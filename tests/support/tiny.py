@@ -12,10 +12,25 @@ from typing import Any
 
 import torch
 
-FAMILIES = ("sd15", "sdxl", "sd3", "flux", "wan", "miniature")
+from infra.store.files import Folder
+from pipelines.miniature.family import MiniatureFamily
+from pipelines.models.families.base import Family
+from pipelines.models.families.flux import FLUX
+from pipelines.models.families.sd3 import SD3
+from pipelines.models.families.sd15 import SD15
+from pipelines.models.families.sdxl import SDXL
+from pipelines.models.families.wan import Wan
+
+KINDS: dict[str, type[Family]] = {kind.name: kind for kind in (SD15, SDXL, SD3, FLUX, Wan, MiniatureFamily)}
+FAMILIES = tuple(KINDS)
 TEXT_WIDTH = 32  # of every text encoder but CLIP's second one
 SECOND_WIDTH = 24
 HEADS = {"num_attention_heads": 2, "attention_head_dim": 16}
+
+
+def family_at(name: str, folder: Path | str) -> Family:
+    """The family of that name with the weights in a folder."""
+    return KINDS[name](weights=Folder(path=str(folder)))
 
 
 def write_tiny(family: str, folder: Path, *, seed: int = 0) -> Path:

@@ -18,13 +18,12 @@ from pipelines.algorithms.preference.diffusion_dpo import DiffusionDPO
 from pipelines.algorithms.preference.flow_dpo import FlowDPO
 from pipelines.algorithms.preference.methods import AnyMethod
 from pipelines.models.adapter import Full, LoRA, Start
-from pipelines.models.families.base import family_named
 from pipelines.schemas.samples import Encoded
 from pipelines.schemas.training import Example, ReferenceError
 from pipelines.stages.reference_errors import Measuring
 from pipelines.training.data import Materials, Randomness
 from pipelines.training.preference import PolicySpec, PreferenceObjective, PreviewSpec, ReferenceKind
-from support.tiny import write_tiny
+from support.tiny import family_at, write_tiny
 
 SMALL = LoRA(rank=4, alpha=8)
 TEXTS = ["a red circle", "two blue squares"]
@@ -46,9 +45,8 @@ def write_world(root: Path, *, family: str = "miniature", pairs: int = 24, ties:
     write_tiny(family, root / "policy")
     if family == "miniature":
         _loud(root / "policy")
-    kind, shape = family_named(family), shape_of(family)
-    frozen = {"device": torch.device("cpu"), "dtype": torch.float32}
-    coder = kind.load(root / "policy", parts="all", **frozen)
+    shape = shape_of(family)
+    coder = family_at(family, root / "policy").load(parts="all", device="cpu", dtype=torch.float32)
     random = np.random.default_rng(0)
     rows = []
     for number in range(2 * pairs):
@@ -129,7 +127,9 @@ def objective(
     own: ReferenceKind = "adapter" if adapter.kind == "lora" else "copy"
     return PreferenceObjective(
         materials=Materials(root / "examples.parquet", reader(root)),
-        policy=PolicySpec(root / "policy", family, adapter, start, checkpointing, "bfloat16" if bf16 else "float32"),
+        policy=PolicySpec(
+            family_at(family, root / "policy"), adapter, start, checkpointing, "bfloat16" if bf16 else "float32"
+        ),
         method=method,
         randomness=Randomness(UniformTimes(low=0.2), draws),
         reference=reference or ("none" if method.reference == "none" else own),
@@ -158,7 +158,8 @@ def write_errors(root: Path, *, family: str = "miniature", draws: int, start: St
         row | {"example": row["id"], "draw": draw, "id": f"{row['id']}-{draw}"} for row in rows for draw in range(draws)
     ]
     randomness = Randomness(UniformTimes(low=0.2), draws)
-    worker = Measuring(PolicySpec(root / "policy", family, Full(), start), reader(root), randomness, micro_batch=5)
+    spec = PolicySpec(family_at(family, root / "policy"), Full(), start)
+    worker = Measuring(spec, reader(root), randomness, micro_batch=5)
     worker.open("cpu", None)
     path = root / f"errors-{draws}.parquet"
     pq.write_table(to_table(worker.run(pa.Table.from_pylist(cells)), ReferenceError), path)

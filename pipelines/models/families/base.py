@@ -1,21 +1,25 @@
-"""Families of generators: which there are, which one a folder holds, and how one is loaded.
+"""A family of generators: a config that holds the weights of one generator, and how it is loaded.
 
-A folder is what diffusers' `save_pretrained` writes: model_index.json and one folder a component, safetensors only.
-Nothing here imports torch before a family is loaded, so that a recipe can be planned without it.
+A folder of weights is what diffusers' `save_pretrained` writes: model_index.json and one folder for each component,
+safetensors only. Nothing here imports torch before a family is loaded, so that a recipe can be planned without it.
 """
 
 from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from functools import cache
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from infra.config import ConfigError
+from pydantic import model_validator
+
+from infra.config import Config, ConfigError
+from infra.dag.stage import Places
 from infra.lazy import lazy
-from infra.store.files import refuse_unsafe
+from infra.store.files import Folder, refuse_unsafe
 from pipelines.models.families.schedule import prediction_of
+from pipelines.models.weights import INDEX, Made, Weights
 
 if TYPE_CHECKING:
     import torch
@@ -30,66 +34,107 @@ Condition = dict[str, "torch.Tensor"]
 Parts = Literal["denoiser", "encoders", "decoder", "all"]
 """What is loaded beside the scheduler: the denoiser; the text encoders; the VAE (which encodes, too); all three."""
 
-INDEX = "model_index.json"
-VAE_FACTOR = 8  # pixels a latent, along each side: of every published VAE of these families
+VAE_FACTOR = 8  # pixels per latent value, along each side, of every published VAE of these families
 
 
-class Family(ABC):
-    """What generators of one architecture have in common; stateless."""
+class Family(Config, ABC):
+    """A generator of one architecture: its class says how it is used, and `weights` which one it is."""
 
     name: ClassVar[str]
     pipeline_class: ClassVar[str]
     """`_class_name` in model_index.json."""
+    pipeline_module: ClassVar[str] = "diffusers"
+    """The module that defines this class."""
     part: ClassVar[Literal["unet", "transformer"]]
     """The component that is trained."""
     text_parts: ClassVar[tuple[str, ...]]
     """Components that turn a text into a condition."""
     lora_targets: ClassVar[tuple[str, ...]]
-    """Names of the linear layers that get low-rank additions unless told otherwise: those of the attention."""
+    """Names of the linear layers that get low-rank additions by default: the projections of the attention."""
     size_multiple: ClassVar[int]
     """Height and width of a picture are multiples of it, in pixels."""
     frame_multiple: ClassVar[int | None] = None
     """A clip has k * frame_multiple + 1 frames; None: pictures only."""
     has_vae: ClassVar[bool] = True
+    comfyui_names: ClassVar[Literal["kohya", "diffusers", "wan"]] = "diffusers"
+    """By which names ComfyUI knows the layers (`pipelines.models.comfyui`)."""
+
+    weights: Weights
+    """A folder that save_pretrained wrote, a repository of the Hub, or what a stage of the same DAG trains."""
+
+    @model_validator(mode="after")
+    def _of_this_family(self) -> Self:
+        """A folder of another pipeline is refused when the recipe is built; other weights are when they are opened."""
+        if isinstance(self.weights, Folder) and self.weights.local.is_dir():
+            self.refuse_other()
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """Where the weights lie on this machine, downloaded if need be; ConfigError for a stage's, see `placed`."""
+        if isinstance(self.weights, Made):
+            raise ConfigError(f"the weights of {self.weights.stage.node} have no folder before the run says where they are")
+        return self.weights.local
+
+    def at(self, folder: Path) -> Self:
+        """The same family with the weights in a folder."""
+        return self.model_copy(update={"weights": Folder(path=str(folder.resolve()))})
+
+    def placed(self, places: Places) -> Self:
+        """With weights that any process can read: a stage's are looked up; the Hub's stay, for every node has a cache."""
+        return self.at(self.weights.folder(places)) if isinstance(self.weights, Folder | Made) else self
 
     @abstractmethod
-    def wrap(self, pipeline: Any, *, folder: Path, dtype: torch.dtype) -> LoadedFamily:
+    def wrap(self, pipeline: Any, *, dtype: torch.dtype) -> LoadedFamily:
         """The family's own way to use a pipeline."""
 
     def pipeline_type(self) -> Any:
         """The class of its pipelines."""
-        import diffusers
+        return getattr(import_module(self.pipeline_module), self.pipeline_class)
 
-        return getattr(diffusers, self.pipeline_class)
-
-    def refuse(self, index: dict[str, Any], *, folder: Path) -> None:
+    def refuse(self, index: dict[str, Any]) -> None:
         """Raises ConfigError for a variant of the pipeline that this family does not train; by default there is none."""
-        del index, folder
 
-    def prediction(self, folder: Path) -> str:
-        """What its scheduler says: flow, epsilon or v_prediction. Read without torch."""
-        path = folder / "scheduler" / "scheduler_config.json"
+    def refuse_other(self) -> None:
+        """Raises ConfigError where the folder of the weights holds no pipeline, or another class of pipeline."""
+        index = read_index(self.folder)
+        if (found := index.get("_class_name")) != self.pipeline_class:
+            raise ConfigError(
+                f"{self.folder} holds a {found}, expected a {self.pipeline_class} (family {self.name}); "
+                f"give weights of {self.name}, or the recipe or model of the other family"
+            )
+        self.refuse(index)
+
+    def prediction(self) -> str:
+        """What its scheduler's config says that is predicted: flow, epsilon or v_prediction. Read without torch."""
+        path = self.folder / "scheduler" / "scheduler_config.json"
         if not path.is_file():
             raise ConfigError(f"{path} is missing; save the pipeline with its scheduler (save_pretrained)")
         return prediction_of(json.loads(path.read_text()))
 
-    def latent_shape(self, folder: Path, *, frames: int, height: int, width: int) -> tuple[int, ...]:
-        """Shape of the latent of a picture (frames = 1) or clip of so many pixels, by the VAE in `folder`."""
-        config = json.loads((folder / "vae" / "config.json").read_text())
+    def latent_shape(self, *, frames: int, height: int, width: int) -> tuple[int, ...]:
+        """Shape of the latent of a picture (frames = 1) or clip of so many pixels, by the config of its VAE."""
+        config = json.loads((self.folder / "vae" / "config.json").read_text())
         plane = (height // VAE_FACTOR, width // VAE_FACTOR)
         if self.frame_multiple is None:
             return (config["latent_channels"], *plane)
         return (config["z_dim"], (frames - 1) // self.frame_multiple + 1, *plane)
 
-    def load(self, folder: Path, *, parts: Parts, device: torch.device | str, dtype: torch.dtype) -> LoadedFamily:
-        """The pipeline in `folder`, frozen, on a device; components not asked for are None and are not read.
+    def vae_identity(self) -> dict[str, str]:
+        """What decides its latents: class, config and values of the VAE. Latents of another one are of no use."""
+        from pipelines.models.families.vae_identity import vae_identity
+
+        return vae_identity(self.folder)
+
+    def load(self, *, parts: Parts, device: torch.device | str, dtype: torch.dtype) -> LoadedFamily:
+        """The pipeline, frozen, on a device; components not asked for are None and are not read.
 
         Safety checkers are never loaded. Raises ConfigError for another family, pickled or missing weights.
         """
+        folder = self.folder
         refuse_unsafe(folder)
-        expect_family(folder, self.name)
+        self.refuse_other()
         index = read_index(folder)
-        self.refuse(index, folder=folder)
         wanted = self._wanted(parts)
         self._check_components(index, folder=folder, wanted=wanted)
         absent = {name: None for name, value in index.items() if isinstance(value, list) and name not in wanted}
@@ -102,7 +147,7 @@ class Family(ABC):
             if isinstance(component, torch.nn.Module):
                 component.requires_grad_(False).eval()
         pipeline.set_progress_bar_config(disable=True)
-        return self.wrap(pipeline.to(device), folder=folder, dtype=dtype)
+        return self.wrap(pipeline.to(device), dtype=dtype)
 
     def _wanted(self, parts: Parts) -> set[str]:
         vae = {"vae"} if self.has_vae else set()
@@ -127,40 +172,6 @@ class Family(ABC):
         return {"default": dtype, "vae": torch.float32}
 
 
-def family_names() -> tuple[str, ...]:
-    """Every family's name."""
-    return tuple(each.name for each in _families())
-
-
-def family_named(name: str) -> Family:
-    """The family called `name`; raises ConfigError naming those there are."""
-    for each in _families():
-        if each.name == name:
-            return each
-    raise ConfigError(f"family = {name!r} is not known; choose one of {', '.join(family_names())}")
-
-
-def family_of(folder: Path) -> Family:
-    """The family of the pipeline in a folder; raises ConfigError where it is none of them."""
-    found = read_index(folder).get("_class_name")
-    for each in _families():
-        if each.pipeline_class == found:
-            return each
-    known = ", ".join(f"{each.name} ({each.pipeline_class})" for each in _families())
-    raise ConfigError(f"{folder} holds a {found}, which belongs to no family that is trained here; known are: {known}")
-
-
-def expect_family(folder: Path, name: str) -> Family:
-    """The family called `name`; raises ConfigError where the folder holds another one."""
-    expected, found = family_named(name), family_of(folder)
-    if found.name != expected.name:
-        raise ConfigError(
-            f"{folder} holds a {found.pipeline_class} (family {found.name}), expected a {expected.pipeline_class} "
-            f"(family {name}); give {name} weights or the recipe of {found.name}"
-        )
-    return expected
-
-
 def read_index(folder: Path) -> dict[str, Any]:
     """model_index.json of a pipeline's folder; raises ConfigError where there is none."""
     path = folder / INDEX
@@ -178,15 +189,3 @@ def _vae_factor(config: dict[str, Any]) -> int:
     if "block_out_channels" in config:
         return 2 ** (len(config["block_out_channels"]) - 1)
     return config.get("scale_factor_spatial", VAE_FACTOR)
-
-
-@cache
-def _families() -> tuple[Family, ...]:
-    from pipelines.miniature.family import Miniature
-    from pipelines.models.families.flux import FLUX
-    from pipelines.models.families.sd3 import SD3
-    from pipelines.models.families.sd15 import SD15
-    from pipelines.models.families.sdxl import SDXL
-    from pipelines.models.families.wan import Wan
-
-    return (SD15(), SDXL(), SD3(), FLUX(), Wan(), Miniature())

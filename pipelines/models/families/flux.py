@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -32,8 +31,8 @@ class FLUX(Family):
     )  # fmt: skip
     size_multiple: ClassVar = 16
 
-    def wrap(self, pipeline: Any, *, folder: Path, dtype: torch.dtype) -> LoadedPictures:
-        return LoadedFLUX(self, pipeline=pipeline, folder=folder, dtype=dtype)
+    def wrap(self, pipeline: Any, *, dtype: torch.dtype) -> LoadedPictures:
+        return LoadedFLUX(self, pipeline=pipeline, dtype=dtype)
 
 
 class LoadedFLUX(LoadedPictures):

@@ -32,10 +32,9 @@ class LoadedFamily(ABC):
     distilled: ClassVar[bool] = False
     """Whether guidance is an input of the denoiser and not a second prediction."""
 
-    def __init__(self, family: Family, *, pipeline: Any, folder: Path, dtype: torch.dtype) -> None:
+    def __init__(self, family: Family, *, pipeline: Any, dtype: torch.dtype) -> None:
         self.family = family
         self.pipeline = pipeline
-        self.folder = folder
         self.dtype = dtype
         """Of everything as it was loaded, and of what is encoded."""
         self._first: torch.dtype | None = None
@@ -48,7 +47,7 @@ class LoadedFamily(ABC):
         """The denoiser, as diffusers made it."""
         model = getattr(self.pipeline, self.family.part)
         if model is None:
-            raise ConfigError(f"{self.folder} was loaded without its denoiser; load parts 'denoiser' or 'all'")
+            raise ConfigError(f"{self.family.folder} was loaded without its denoiser; load parts 'denoiser' or 'all'")
         return model
 
     def time_shift(self, latent_shape: Sequence[int]) -> float:
@@ -134,12 +133,6 @@ class LoadedFamily(ABC):
         """From now on activations are computed again for the gradient, and not kept."""
         model: Any = self.model
         model.enable_gradient_checkpointing()
-
-    def vae_identity(self) -> dict[str, str]:
-        """What decides the latents: class, config and values of the VAE. Latents of another one are of no use."""
-        from pipelines.models.families.vae_identity import vae_identity
-
-        return vae_identity(self.folder)
 
     @abstractmethod
     def encode_text(self, text: str) -> Condition:

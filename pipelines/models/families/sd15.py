@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipelines.models.families.base import Condition, Family
@@ -22,9 +21,10 @@ class SD15(Family):
     text_parts: ClassVar = ("tokenizer", "text_encoder")
     lora_targets: ClassVar = ("to_q", "to_k", "to_v", "to_out.0")
     size_multiple: ClassVar = 8
+    comfyui_names: ClassVar = "kohya"
 
-    def wrap(self, pipeline: Any, *, folder: Path, dtype: torch.dtype) -> LoadedPictures:
-        return LoadedSD15(self, pipeline=pipeline, folder=folder, dtype=dtype)
+    def wrap(self, pipeline: Any, *, dtype: torch.dtype) -> LoadedPictures:
+        return LoadedSD15(self, pipeline=pipeline, dtype=dtype)
 
 
 class LoadedSD15(LoadedPictures):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipelines.models.families.base import Condition, Family
@@ -29,8 +28,8 @@ class SD3(Family):
     )  # fmt: skip
     size_multiple: ClassVar = 16
 
-    def wrap(self, pipeline: Any, *, folder: Path, dtype: torch.dtype) -> LoadedPictures:
-        return LoadedSD3(self, pipeline=pipeline, folder=folder, dtype=dtype)
+    def wrap(self, pipeline: Any, *, dtype: torch.dtype) -> LoadedPictures:
+        return LoadedSD3(self, pipeline=pipeline, dtype=dtype)
 
 
 class LoadedSD3(LoadedPictures):

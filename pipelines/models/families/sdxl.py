@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from infra.lazy import lazy
@@ -25,9 +24,10 @@ class SDXL(Family):
     text_parts: ClassVar = ("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2")
     lora_targets: ClassVar = ("to_q", "to_k", "to_v", "to_out.0")
     size_multiple: ClassVar = 8
+    comfyui_names: ClassVar = "kohya"
 
-    def wrap(self, pipeline: Any, *, folder: Path, dtype: torch.dtype) -> LoadedPictures:
-        return LoadedSDXL(self, pipeline=pipeline, folder=folder, dtype=dtype)
+    def wrap(self, pipeline: Any, *, dtype: torch.dtype) -> LoadedPictures:
+        return LoadedSDXL(self, pipeline=pipeline, dtype=dtype)
 
 
 class LoadedSDXL(LoadedPictures):

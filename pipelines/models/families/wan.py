@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from infra.config import ConfigError
 from infra.lazy import lazy
-from pipelines.models.families.base import INDEX, Condition, Family
+from pipelines.models.families.base import Condition, Family
 from pipelines.models.families.loaded import LoadedFamily
+from pipelines.models.weights import INDEX
 
 if TYPE_CHECKING:
     import torch
@@ -29,15 +29,16 @@ class Wan(Family):
     lora_targets: ClassVar = ("to_q", "to_k", "to_v", "to_out.0")
     size_multiple: ClassVar = 16
     frame_multiple: ClassVar = 4
+    comfyui_names: ClassVar = "wan"
 
-    def refuse(self, index: dict[str, Any], *, folder: Path) -> None:
+    def refuse(self, index: dict[str, Any]) -> None:
         """Wan 2.2 splits the path between two transformers, or gives each token its own time."""
         second = index.get("transformer_2") or [None]
         if second[0] is not None or index.get("boundary_ratio") is not None or index.get("expand_timesteps"):
-            raise ConfigError(f"{folder / INDEX} is of Wan 2.2, which is not trained here; give Wan 2.1")
+            raise ConfigError(f"{self.folder / INDEX} is of Wan 2.2, which is not trained here; give Wan 2.1")
 
-    def wrap(self, pipeline: Any, *, folder: Path, dtype: torch.dtype) -> LoadedFamily:
-        return LoadedWan(self, pipeline=pipeline, folder=folder, dtype=dtype)
+    def wrap(self, pipeline: Any, *, dtype: torch.dtype) -> LoadedFamily:
+        return LoadedWan(self, pipeline=pipeline, dtype=dtype)
 
 
 class LoadedWan(LoadedFamily):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,8 +23,13 @@ from pipelines.algorithms.preference.methods import AnyMethod
 from pipelines.algorithms.preference.scalarisation import Scalarisation
 from pipelines.exchange.formats import FormatName, renames
 from pipelines.models.adapter import Full, LoRA
-from pipelines.models.families.base import family_named
-from pipelines.models.memory import ARCHITECTURES
+from pipelines.models.families.base import Family
+from pipelines.models.families.flux import FLUX
+from pipelines.models.families.sd3 import SD3
+from pipelines.models.families.sd15 import SD15
+from pipelines.models.families.sdxl import SDXL
+from pipelines.models.memory import Architecture
+from pipelines.models.sizes import ARCHITECTURES
 from pipelines.models.weights import Hub
 from pipelines.stages.arena import Arena
 from pipelines.stages.encode import Buckets, Encode, Encoders
@@ -81,14 +87,19 @@ class Model:
     alpha: float = 128.0
 
     @property
-    def family(self) -> str:
-        """Its family's name."""
-        return ARCHITECTURES[self.name].family
+    def size(self) -> Architecture:
+        """The published size, which knows the class of the family."""
+        return ARCHITECTURES[self.name]
+
+    @cached_property
+    def family(self) -> Family:
+        """The generator: its family with its weights."""
+        return self.size.family(weights=self.source())
 
     @property
     def diffusion(self) -> bool:
         """Whether it predicts noise, and not a velocity."""
-        return self.family in ("sd15", "sdxl")
+        return self.size.family in (SD15, SDXL)
 
     def source(self) -> Folder | Hub:
         """Where its weights are; raises ConfigError for a path that is not there."""
@@ -105,7 +116,7 @@ class Model:
 
     def times(self) -> TimeSampler:
         """Noise levels: uniform over a diffusion's steps and for video; for SD3 and FLUX as they were trained."""
-        if self.family in ("sd3", "flux"):
+        if self.size.family in (SD3, FLUX):
             return LogitNormalTimes(shift="generator")
         return UniformTimes(low=0.0, high=1.0)
 
@@ -135,11 +146,11 @@ class Data:
         source = PairFiles(folder=folder, format=self.format, renamed=renamed, expected=self.expected)
         pictures = ImportedClips(source=source) if self.clips else ImportedPictures(source=source)
         labels = ImportedLabels(pictures=pictures)
-        family = family_named(model.family)
+        multiple = model.size.family.size_multiple
         encoded = Encode(
             pictures=pictures,
-            encoders=Encoders(weights=model.source(), family=model.family),
-            buckets=Buckets(area=self.side**2, multiple=max(family.size_multiple, min(64, self.side)), frames=self.frames),
+            encoders=Encoders(family=model.family),
+            buckets=Buckets(area=self.side**2, multiple=max(multiple, min(64, self.side)), frames=self.frames),
             texts=previews.texts,
             dtype=dtype,
             shard_rows=16,
@@ -200,7 +211,7 @@ class Setup(Config):
 
     def previews(self, data: Data, model: Model) -> Previews:
         """In the shape of a square training picture; a clip has the shortest length."""
-        side = family_named(model.family).size_multiple
+        side = model.size.family.size_multiple
         pixels = max(side, round(data.side / side) * side)
         return Previews(texts=self.preview_texts, frames=min(data.frames), height=pixels, width=pixels)
 
@@ -216,8 +227,7 @@ def stage(
     if setup.draws and method.reference != "none":
         errors = ReferenceErrors(
             examples=examples,
-            policy=model.source(),
-            family=model.family,
+            policy=model.family,
             start=start,
             dtype=setup.dtype,
             times=model.times(),
@@ -228,9 +238,8 @@ def stage(
     return Tune(
         label=label,
         examples=examples,
-        policy=model.source(),
-        family=model.family,
-        architecture=model.name,
+        policy=model.family,
+        architecture=model.size,
         start=start,
         method=method,
         adapter=model.trained(),

@@ -9,9 +9,8 @@ from safetensors.torch import load_file
 
 from pipelines.models.adapter import LoRA
 from pipelines.models.comfyui import COMFYUI_FILE, comfyui_layers
-from pipelines.models.families.base import family_named
 from pipelines.models.policy import Policy
-from support.tiny import write_tiny
+from support.tiny import family_at, write_tiny
 
 RANK, ALPHA = 4, 12
 KOHYA, PEFT = r"\.(lora_down\.weight|lora_up\.weight|alpha)", r"\.(lora_[AB]\.weight|alpha)"
@@ -36,8 +35,7 @@ def exported(request, tmp_path_factory):
     root: Path = tmp_path_factory.mktemp(family)
     adapter = LoRA(rank=RANK, alpha=ALPHA, targets=TARGETS.get(family, ()))
     own = Policy(
-        write_tiny(family, root / "base"),
-        family=family,
+        family_at(family, write_tiny(family, root / "base")),
         adapter=adapter,
         reference="none",
         checkpointing=False,
@@ -101,7 +99,7 @@ def test_diffusers_reads_the_same_change_back(exported):
     stored = load_file(folder / COMFYUI_FILE)
     if family == "sd3":  # diffusers knows these names, but no alpha beside them
         stored = {key: value * (ALPHA / RANK if ".lora_B." in key else 1) for key, value in stored.items() if "lora" in key}
-    loaded = family_named(family).load(base, parts="denoiser", device="cpu", dtype=torch.float32)
+    loaded = family_at(family, base).load(parts="denoiser", device="cpu", dtype=torch.float32)
     before = {name: value.clone() for name, value in loaded.model.named_parameters()}
     loaded.pipeline.load_lora_weights(stored)
     loaded.model.fuse_lora()
@@ -127,10 +125,10 @@ def test_diffusers_reads_the_same_change_back(exported):
     ],
 )
 def test_wans_layers_have_their_names_of_wans_own_code(layer, name):
-    found = comfyui_layers({f"{layer}.lora_A.weight": torch.zeros(1, 1)}, family="wan", alpha=1)
+    found = comfyui_layers({f"{layer}.lora_A.weight": torch.zeros(1, 1)}, names="wan", alpha=1)
     assert f"diffusion_model.{name}.lora_A.weight" in found
 
 
 def test_what_is_no_low_rank_addition_is_refused():
     with pytest.raises(ValueError, match=r"'proj\.weight' is no half"):
-        comfyui_layers({"proj.weight": torch.zeros(1, 1)}, family="sd3", alpha=1)
+        comfyui_layers({"proj.weight": torch.zeros(1, 1)}, names="diffusers", alpha=1)

@@ -11,7 +11,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 
 from infra.config import ConfigError
-from pipelines.models.memory import ARCHITECTURES, GIB, rank_memory
+from pipelines.miniature.family import ARCHITECTURE
+from pipelines.models.memory import GIB, rank_memory
+from pipelines.models.sizes import ARCHITECTURES as PUBLISHED_SIZES
 
 U_NET = {"cross_attention_dim": 768, "attention_head_dim": 8, "sample_size": 64}
 SDXL = {
@@ -79,6 +81,7 @@ MINIATURE = {
     "pooled_projection_dim": 64,
     "pos_embed_max_size": 3,
 }
+ARCHITECTURES = PUBLISHED_SIZES | {"miniature": ARCHITECTURE}
 PUBLISHED = {
     "sd15": ("UNet2DConditionModel", U_NET),
     "sdxl": ("UNet2DConditionModel", SDXL),
@@ -119,7 +122,7 @@ def built(name: str):
 
 
 def targets_of(name: str) -> tuple[str, ...]:
-    return TARGETS.get(ARCHITECTURES[name].family, ATTENTION)
+    return TARGETS.get(ARCHITECTURES[name].family.name, ATTENTION)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -204,7 +207,7 @@ def id_of(tensor):
 
 def inputs(name: str, side: int):
     """What the denoiser of a square picture, or of a clip of 9 frames, is called with."""
-    family, config = ARCHITECTURES[name].family, PUBLISHED[name][1]
+    family, config = ARCHITECTURES[name].family.name, PUBLISHED[name][1]
     latent = side // ARCHITECTURES[name].vae
     drawn = lambda *shape: torch.randn(*shape, device="meta", dtype=torch.bfloat16)  # noqa: E731
     one = torch.ones(1, device="meta", dtype=torch.bfloat16)
@@ -274,7 +277,7 @@ def test_activations_are_within_a_tenth_of_what_autograd_keeps(name, lora, check
     side = 24 if name == "miniature" else 768
     measured = kept(name, side, lora=lora, checkpointing=checkpointing)
     own = ARCHITECTURES[name]
-    tokens = own.tokens(height=side, width=side, frames=9 if own.family == "wan" else 1)
+    tokens = own.tokens(height=side, width=side, frames=9 if own.family.name == "wan" else 1)
     values = own.kept.recomputed if checkpointing else own.kept.lora if lora else own.kept.full
     assert tokens * values == pytest.approx(measured, rel=0.1)
 

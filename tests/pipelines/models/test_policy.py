@@ -11,10 +11,9 @@ from actors.training.engines.precision import Autocast
 from infra.config import ConfigError
 from pipelines.algorithms.diffusion.path import PathSample
 from pipelines.models.adapter import LORA_FILE, Full, LoRA, Start
-from pipelines.models.families.base import family_named
 from pipelines.models.families.loaded import stack
 from pipelines.models.policy import Policy
-from support.tiny import FAMILIES, write_tiny
+from support.tiny import FAMILIES, family_at, write_tiny
 
 SMALL = LoRA(rank=4, alpha=12)  # alpha is not the rank: a reload that forgets it shows
 SIZES = {"miniature": (24, 24), "wan": (32, 32)}
@@ -30,7 +29,7 @@ class Question:
     """A fixed point of a path with a text, for one family."""
 
     def __init__(self, folder: Path, family: str):
-        loaded = family_named(family).load(folder, parts="all", device="cpu", dtype=torch.float32)
+        loaded = family_at(family, folder).load(parts="all", device="cpu", dtype=torch.float32)
         height, width = SIZES.get(family, (32, 32))
         frames = 5 if family == "wan" else 1
         pixels = torch.randint(0, 256, (2, frames, height, width, 3), generator=seeded(0), dtype=torch.uint8)
@@ -52,7 +51,7 @@ def questions(bases) -> dict[str, Question]:
 def policy(folder: Path, family: str, **changes) -> Policy:
     given = {"adapter": SMALL, "reference": "adapter", "checkpointing": False, "dtype": torch.float32, "device": "cpu"}
     torch.manual_seed(3)
-    return Policy(folder, family=family, **given | changes)
+    return Policy(family_at(family, folder), **given | changes)
 
 
 def predicted(own: Policy, question: Question, *, reference: bool = False) -> torch.Tensor:
@@ -93,7 +92,7 @@ def move(own: Policy, question: Question, *, rate: float = 5.0) -> dict[str, tor
 
 def bare(folder: Path, family: str, *, lora: Path | None = None):
     """The pipeline as diffusers alone loads it, with the adapter in `lora`, behind the family's own way to call it."""
-    loaded = family_named(family).load(folder, parts="all", device="cpu", dtype=torch.float32)
+    loaded = family_at(family, folder).load(parts="all", device="cpu", dtype=torch.float32)
     if lora is not None:
         loaded.pipeline.load_lora_weights(str(lora), use_safetensors=True, local_files_only=True)
     return loaded
@@ -205,7 +204,7 @@ def test_any_training_goes_on_from_a_whole_pipeline_in_its_place(bases, question
     second = policy(bases["sd3"], "sd3", adapter=adapter, start=start, reference=reference)
     near(predicted(second, question), predicted(first, question))
     near(predicted(second, question, reference=True), predicted(first, question))
-    assert second.folder == tmp_path / "first"
+    assert second.family.folder == tmp_path / "first"
 
 
 @pytest.mark.parametrize(

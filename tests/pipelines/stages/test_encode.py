@@ -6,10 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.identity import key_of
-from infra.store.files import Folder
-from pipelines.stages.encode import Buckets, Encoders, decode, vae_of
+from pipelines.stages.encode import Buckets, Encoders, decode
 from support.pair_files import mp4
-from support.tiny import write_tiny
+from support.tiny import family_at, write_tiny
 
 SIZES = st.integers(16, 3000)
 
@@ -65,6 +64,6 @@ def test_encoders_are_the_same_under_another_denoiser_and_others_under_another_v
         weights = load_file(path)
         name = sorted(weights)[0]
         save_file(weights | {name: weights[name] + 1}, path)
-    one, tuned, other = (Encoders(weights=Folder(path=str(folder)), family="sd15") for folder in folders)
+    one, tuned, other = (Encoders(family=family_at("sd15", folder)) for folder in folders)
     assert key_of(one) == key_of(tuned) != key_of(other)
-    assert vae_of(one) == vae_of(tuned) != vae_of(other)
+    assert one.family.vae_identity() == tuned.family.vae_identity() != other.family.vae_identity()

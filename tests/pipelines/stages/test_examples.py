@@ -7,13 +7,12 @@ import pytest
 
 from actors.shard import ShardJob, ShardRunner
 from infra.dag.stage import Resources
-from infra.store.files import Folder
 from pipelines.algorithms.preference.scalarisation import Linear, Single
 from pipelines.schemas.training import Example
 from pipelines.stages.encode import LATENT, Encode, Encoders
 from pipelines.stages.examples import Examples
 from pipelines.stages.imported import ImportedLabels, ImportedPictures, PairFiles
-from support.tiny import write_tiny
+from support.tiny import family_at, write_tiny
 
 
 @dataclass
@@ -30,7 +29,7 @@ class Tables:
 def encode(tmp_path_factory):
     folder = write_tiny("miniature", tmp_path_factory.mktemp("policy"))
     pictures = ImportedPictures(source=PairFiles())
-    return Encode(pictures=pictures, encoders=Encoders(weights=Folder(path=str(folder)), family="miniature"))
+    return Encode(pictures=pictures, encoders=Encoders(family=family_at("miniature", folder)))
 
 
 def label(number, choice, *, score=1.0, agreement=1.0):

@@ -11,20 +11,19 @@ from actors.training.launch import here
 from actors.training.options import TrainerOptions
 from actors.training.trainer import read_curve, train
 from infra.config import ConfigError
-from infra.store.files import Folder
 from pipelines.algorithms.preference.diffusion_dpo import DiffusionDPO
 from pipelines.algorithms.preference.dspo import DSPO
 from pipelines.algorithms.preference.flow_dpo import FlowDPO
 from pipelines.miniature.pipeline import load_pipeline
 from pipelines.models.adapter import Full, LoRA
 from pipelines.models.card import summary
-from pipelines.models.families.base import family_named
+from pipelines.models.sizes import ARCHITECTURES
 from pipelines.stages.encode import Encode, Encoders
 from pipelines.stages.examples import Examples
 from pipelines.stages.imported import ImportedLabels, ImportedPictures, PairFiles
 from pipelines.stages.reference_errors import ReferenceErrors
 from pipelines.stages.tune import Previews, Tune
-from support.tiny import write_tiny
+from support.tiny import KINDS, family_at, write_tiny
 from support.training import TEXTS, training, write_world
 
 TORCH = EngineOptions(kind="torch")
@@ -81,7 +80,7 @@ def folders(tmp_path_factory):
 
 def nodes(folder, *, family="sd15", texts=()):
     pictures = ImportedPictures(source=PairFiles())
-    encoders = Encoders(weights=Folder(path=str(folder)), family=family)
+    encoders = Encoders(family=family_at(family, folder))
     return Examples(
         labels=ImportedLabels(pictures=pictures), encoded=Encode(pictures=pictures, encoders=encoders, texts=texts)
     )
@@ -89,7 +88,7 @@ def nodes(folder, *, family="sd15", texts=()):
 
 def tune(folder, *, family="sd15", examples=None, **options):
     chosen = {"method": DiffusionDPO(), "trainer": TrainerOptions(steps=2, engine=TORCH)} | options
-    return Tune(examples=examples or nodes(folder, family=family), policy=Folder(path=str(folder)), family=family, **chosen)
+    return Tune(examples=examples or nodes(folder, family=family), policy=family_at(family, folder), **chosen)
 
 
 def test_a_generator_of_another_family_is_refused_when_the_recipe_is_built(folders):
@@ -113,7 +112,7 @@ def test_latents_of_another_vae_are_refused(folders):
 
 
 def errors_of(folder, **options):
-    return ReferenceErrors(examples=nodes(folder), policy=Folder(path=str(folder)), family="sd15", draws=4, **options)
+    return ReferenceErrors(examples=nodes(folder), policy=family_at("sd15", folder), draws=4, **options)
 
 
 def test_cached_errors_must_be_of_the_same_draws_and_enough_for_the_method(folders):
@@ -142,13 +141,13 @@ def test_adapter_keys_of_a_whole_pipeline_are_refused(folders):
 
 def test_where_it_runs_and_what_it_shows_is_no_part_of_its_key(folders):
     plain = tune(folders["sd15"])
-    assert plain.key == tune(folders["sd15"], checkpointing=True, architecture="sd15").key
+    assert plain.key == tune(folders["sd15"], checkpointing=True, architecture=ARCHITECTURES["sd15"]).key
     assert plain.key != tune(folders["sd15"], method=DiffusionDPO(beta=1.0)).key
     assert plain.key != tune(folders["sd15"], start=plain).key
 
 
 def test_memory_is_reckoned_for_a_published_size(folders):
-    known = tune(folders["sd15"], architecture="sd15", adapter=Full())
+    known = tune(folders["sd15"], architecture=ARCHITECTURES["sd15"], adapter=Full())
     assert "GiB a rank" in known.demand()
     assert "GiB" not in tune(folders["sd15"]).demand()
 
@@ -161,5 +160,5 @@ def test_the_card_compares_the_ends_of_the_curve():
 
 
 def test_every_family_names_what_an_adapter_changes():
-    for name in ("sd15", "sdxl", "sd3", "flux", "wan", "miniature"):
-        assert "to_q" in family_named(name).lora_targets
+    for kind in KINDS.values():
+        assert "to_q" in kind.lora_targets

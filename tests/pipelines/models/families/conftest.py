@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from pipelines.models.families.base import family_named
-from support.tiny import FAMILIES, write_tiny
+from support.tiny import FAMILIES, family_at, write_tiny
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +15,5 @@ def tiny(tmp_path_factory):
 def whole(tiny):
     """Each family's tiny pipeline, loaded whole; tests leave it as it is."""
     return {
-        name: family_named(name).load(folder, parts="all", device="cpu", dtype=torch.float32)
-        for name, folder in tiny.items()
+        name: family_at(name, folder).load(parts="all", device="cpu", dtype=torch.float32) for name, folder in tiny.items()
     }

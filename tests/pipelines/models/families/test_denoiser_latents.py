@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from infra.config import ConfigError
-from pipelines.models.families.base import family_named
+from support.tiny import family_at
 
 PICTURES = ("sd15", "sdxl", "sd3", "flux")
 
@@ -31,7 +31,7 @@ def test_the_pipelines_formula_brings_latents_back_to_the_posteriors_mean(whole,
 
 
 def test_statistics_of_an_sdxl_vae_are_those_of_the_pipeline(tiny):
-    loaded, given = family_named("sdxl").load(tiny["sdxl"], parts="decoder", device="cpu", dtype=torch.float32), pixels()
+    loaded, given = family_at("sdxl", tiny["sdxl"]).load(parts="decoder", device="cpu", dtype=torch.float32), pixels()
     plain = loaded.encode_pixels(given) / 0.13025
     mean, std = [0.5, -0.25, 1.0, 0.0], [2.0, 0.5, 1.5, 3.0]
     before = loaded.decode(0.13025 * plain)
@@ -72,14 +72,14 @@ def test_the_miniatures_latents_are_its_pixels(whole):
     assert latents.shape == (2, 3, 24, 24)
     assert latents.abs().max() <= 1
     assert np.array_equal(loaded.decode(latents), given)
-    assert loaded.vae_identity() == {"class": "pixels"}
+    assert loaded.family.vae_identity() == {"class": "pixels"}
 
 
 def test_half_precision_is_close_to_single_and_a_fragile_vae_stays_single(tiny, whole):
-    given, family = pixels(), family_named("sdxl")
+    given, family = pixels(), family_at("sdxl", tiny["sdxl"])
     single = whole["sdxl"].encode_pixels(given)
-    brain = family.load(tiny["sdxl"], parts="decoder", device="cpu", dtype=torch.bfloat16)
-    half = family.load(tiny["sdxl"], parts="decoder", device="cpu", dtype=torch.float16)
+    brain = family.load(parts="decoder", device="cpu", dtype=torch.bfloat16)
+    half = family.load(parts="decoder", device="cpu", dtype=torch.float16)
     assert (brain.pipeline.vae.dtype, half.pipeline.vae.dtype) == (torch.bfloat16, torch.float32)
     assert brain.encode_pixels(given).dtype == torch.bfloat16
     torch.testing.assert_close(brain.encode_pixels(given).float(), single, rtol=0.05, atol=0.02)

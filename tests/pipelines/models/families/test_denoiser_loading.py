@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from infra.config import ConfigError
-from pipelines.models.families.base import expect_family, family_named, family_names, family_of
 from pipelines.models.families.schedule import noise_path, prediction_of
-from support.tiny import FAMILIES, write_tiny
+from support.tiny import FAMILIES, KINDS, family_at, write_tiny
 
 
 def copied(folder, target):
@@ -21,28 +20,26 @@ def edited(path, **changes):
 
 
 def load(folder, *, family=None, parts="all", dtype=torch.float32):
-    found = family_named(family) if family else family_of(folder)
-    return found.load(folder, parts=parts, device="cpu", dtype=dtype)
+    return family_at(family or folder.name, folder).load(parts=parts, device="cpu", dtype=dtype)
 
 
-def test_families_are_named_without_torch():
-    code = "from pipelines.models.families.base import *; import sys; family_names(); print(*sys.modules)"
+def test_families_are_imported_without_torch():
+    code = "from pipelines.models.sizes import *; from pipelines.miniature.family import *; import sys; print(*sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {name.split(".")[0] for name in found} & {"torch", "diffusers", "transformers", "ray", "peft"}
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_folder_is_of_the_family_of_its_pipeline(tiny, whole, name):
-    assert family_of(tiny[name]).name == name
-    assert type(whole[name].pipeline).__name__ == family_named(name).pipeline_class
-    assert name in family_names()
+    assert type(whole[name].pipeline).__name__ == KINDS[name].pipeline_class
+    assert family_at(name, tiny[name]).pipeline_type() is type(whole[name].pipeline)
     assert sum(path.stat().st_size for path in tiny[name].rglob("*.safetensors")) < 2e6
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("parts", ["denoiser", "encoders", "decoder"])
 def test_components_not_asked_for_are_absent_and_never_read(tiny, tmp_path, name, parts):
-    folder, family = copied(tiny[name], tmp_path), family_named(name)
+    folder, family = copied(tiny[name], tmp_path), KINDS[name]
     vae = {"vae"} if family.has_vae else set()
     wanted = {"denoiser": {family.part}, "encoders": set(family.text_parts), "decoder": vae}[parts]
     for component in {family.part, *family.text_parts, *vae} - wanted:
@@ -65,21 +62,19 @@ def test_everything_is_frozen_and_in_the_dtype_asked_for(tiny, name):
 
 
 def test_another_family_is_refused_with_both_names(tiny):
-    with pytest.raises(ConfigError, match=r"StableDiffusionXLPipeline \(family sdxl\), expected a Stable.*family sd3"):
-        expect_family(tiny["sdxl"], "sd3")
+    with pytest.raises(ConfigError, match=r"StableDiffusionXLPipeline, expected a StableDiffusion3Pipeline \(family sd3\)"):
+        family_at("sd3", tiny["sdxl"])
     with pytest.raises(ConfigError, match="expected a FluxPipeline"):
-        load(tiny["wan"], family="flux")
-    with pytest.raises(ConfigError, match="choose one of sd15, sdxl"):
-        family_named("sd4")
+        family_at("flux", tiny["flux"]).at(tiny["wan"]).load(parts="denoiser", device="cpu", dtype=torch.float32)
 
 
 def test_an_unknown_pipeline_and_a_folder_without_one_are_refused(tiny, tmp_path):
     folder = copied(tiny["sd15"], tmp_path)
     edited(folder / "model_index.json", _class_name="KandinskyPipeline")
-    with pytest.raises(ConfigError, match=r"KandinskyPipeline.*known are: sd15"):
-        family_of(folder)
+    with pytest.raises(ConfigError, match="KandinskyPipeline, expected a StableDiffusionPipeline"):
+        family_at("sd15", folder)
     with pytest.raises(ConfigError, match="does not exist"):
-        family_of(tmp_path)
+        family_at("sd15", tmp_path)
 
 
 def test_pickled_and_missing_weights_are_refused(tiny, tmp_path):
@@ -113,14 +108,14 @@ def test_wan_2_2_and_another_vae_are_refused(tiny, tmp_path):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_scheduler_says_what_is_predicted(tiny, whole, name):
     expected = "epsilon" if name in ("sd15", "sdxl") else "flow"
-    assert family_named(name).prediction(tiny[name]) == whole[name].path.prediction == expected
+    assert family_at(name, tiny[name]).prediction() == whole[name].path.prediction == expected
 
 
 def test_v_prediction_is_read_and_what_is_not_trained_is_refused(tiny, tmp_path):
     folder = copied(tiny["sdxl"], tmp_path)
     config = folder / "scheduler" / "scheduler_config.json"
     edited(config, prediction_type="v_prediction")
-    assert load(folder, parts="denoiser").path.prediction == family_of(folder).prediction(folder) == "v_prediction"
+    assert load(folder, parts="denoiser").path.prediction == family_at("sdxl", folder).prediction() == "v_prediction"
     with pytest.raises(ConfigError, match="prediction_type = 'sample'"):
         prediction_of({"prediction_type": "sample"})
     from diffusers import EDMEulerScheduler
@@ -150,3 +145,41 @@ def test_a_vae_is_known_by_its_values_not_by_how_they_are_stored(tiny, tmp_path)
     assert {key for key, value in other.items() if value != vae_identity(tiny["sd3"])[key]} == {"weights"}
     with pytest.raises(ConfigError, match="holds no VAE"):
         vae_identity(tmp_path)
+
+
+def test_a_generators_identity_is_its_family_and_its_weights(tiny, tmp_path):
+    from infra.identity import key_of
+    from pipelines.models.weights import Hub
+
+    same = copied(tiny["sd3"], tmp_path)
+    assert key_of(family_at("sd3", tiny["sd3"])) == key_of(family_at("sd3", same))
+    hubs = [KINDS[name](weights=Hub(repo="owner/name")) for name in ("sd3", "sd15")]
+    assert key_of(hubs[0]) != key_of(hubs[1])
+
+
+def test_a_stage_takes_any_family_and_nothing_else(tiny):
+    from pipelines.stages.encode import Encoders
+
+    assert Encoders(family=family_at("wan", tiny["wan"])).family.frame_multiple == 4
+    with pytest.raises(ConfigError, match="family"):
+        Encoders(family="wan")  # type: ignore[arg-type]
+
+
+def test_weights_that_a_stage_makes_are_found_by_the_run_and_refused_where_they_are_of_another_family(tiny):
+    from infra.dag.stage import Stage
+    from pipelines.models.weights import Made
+
+    class Maker(Stage):
+        name = "maker"
+        row = dict
+
+    class Places:
+        def weights(self, parent):
+            return tiny["sdxl"]
+
+    right, wrong = (KINDS[name](weights=Made(stage=Maker())) for name in ("sdxl", "sd3"))
+    with pytest.raises(ConfigError, match="maker have no folder before the run"):
+        _ = right.folder
+    assert right.placed(Places()).prediction() == "epsilon"
+    with pytest.raises(ConfigError, match="holds a StableDiffusionXLPipeline"):
+        wrong.placed(Places()).load(parts="denoiser", device="cpu", dtype=torch.float32)

@@ -8,10 +8,9 @@ import torch
 
 from pipelines.algorithms.diffusion.flow import shift_times
 from pipelines.algorithms.diffusion.path import PathSample
-from pipelines.models.families.base import family_named
 from pipelines.models.families.flux import pack, positions, unpack
 from pipelines.models.families.loaded import stack
-from support.tiny import FAMILIES
+from support.tiny import FAMILIES, family_at
 
 TEXTS = ["a red circle", "two blue squares"]
 DIFFUSION = ("sd15", "sdxl")
@@ -184,8 +183,8 @@ def test_a_condition_depends_on_its_text_alone(whole, name):
 def test_low_rank_additions_reload_through_the_pipeline_exactly(tiny, tmp_path, name):
     from peft import LoraConfig, get_peft_model_state_dict
 
-    family = family_named(name)
-    first, second = (family.load(tiny[name], parts="denoiser", device="cpu", dtype=torch.float32) for _ in range(2))
+    family = family_at(name, tiny[name])
+    first, second = (family.load(parts="denoiser", device="cpu", dtype=torch.float32) for _ in range(2))
     linear = [key for key, module in first.model.named_modules() if isinstance(module, torch.nn.Linear)]
     assert all(any(key.endswith(f".{target}") for key in linear) for target in family.lora_targets)
     first.model.add_adapter(LoraConfig(r=2, lora_alpha=6, target_modules=list(family.lora_targets)))
@@ -203,10 +202,10 @@ def test_low_rank_additions_reload_through_the_pipeline_exactly(tiny, tmp_path, 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_checkpointing_changes_no_gradient(tiny, name):
-    family = family_named(name)
+    family = family_at(name, tiny[name])
     found = []
     for checkpointing in (False, True):
-        loaded = family.load(tiny[name], parts="denoiser", device="cpu", dtype=torch.float32)
+        loaded = family.load(parts="denoiser", device="cpu", dtype=torch.float32)
         if checkpointing:
             loaded.checkpointing()
         loaded.model.requires_grad_(True).train()
@@ -220,10 +219,8 @@ def test_checkpointing_changes_no_gradient(tiny, name):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_half_precision_answers_as_single_does_by_dtype_and_by_autocast(tiny, name):
-    family = family_named(name)
-    single, half = (
-        family.load(tiny[name], parts="denoiser", device="cpu", dtype=dtype) for dtype in (torch.float32, torch.bfloat16)
-    )
+    family = family_at(name, tiny[name])
+    single, half = (family.load(parts="denoiser", device="cpu", dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
     with torch.no_grad():
         exact, rounded = predicted(single), predicted(half)
         with torch.autocast("cpu", torch.bfloat16):
