@@ -74,14 +74,13 @@ class Stage(Config):
 
     @cached_property
     def parents(self) -> dict[str, Stage]:
-        """Parent stages by field name; a tuple of stages counts as field[0], field[1], …"""
+        """Parent stages by their path in this stage's tree: `labels`, `scores[0]`, `roster[1].weights.stage`.
+
+        A stage anywhere in the options is a parent: in a tuple, in a dict, or in a config that holds one.
+        """
         found: dict[str, Stage] = {}
-        for field in type(self).model_fields:
-            value = getattr(self, field)
-            if isinstance(value, Stage):
-                found[field] = value
-            elif isinstance(value, tuple):
-                found |= {f"{field}[{i}]": item for i, item in enumerate(value) if isinstance(item, Stage)}
+        for field, value in _options(self):
+            found |= _stages_in(value, path=field)
         return found
 
     def expected_rows(self, inputs: Inputs) -> int | None:
@@ -92,6 +91,30 @@ class Stage(Config):
     def demand(self) -> str:
         """What it needs beyond CPUs, for `plan`: GPUs, the memory of a rank; "" where that goes without saying."""
         return f"{self.resources.workers} x {self.resources.gpus:g} GPU" if self.resources.gpus else ""
+
+
+def _options(config: Config) -> Iterator[tuple[str, Any]]:
+    """Fields that are part of the identity, with their values."""
+    for name, field in type(config).model_fields.items():
+        if not field.exclude:
+            yield name, getattr(config, name)
+
+
+def _stages_in(value: Any, *, path: str) -> dict[str, Stage]:
+    """Stages at or below a value; those below a stage are that stage's own parents."""
+    if isinstance(value, Stage):
+        return {path: value}
+    below: Iterable[tuple[str, Any]] = ()
+    if isinstance(value, Config):
+        below = ((f"{path}.{name}", item) for name, item in _options(value))
+    elif isinstance(value, list | tuple):
+        below = ((f"{path}[{place}]", item) for place, item in enumerate(value))
+    elif isinstance(value, dict):
+        below = ((f"{path}[{key}]", item) for key, item in value.items())
+    found: dict[str, Stage] = {}
+    for place, item in below:
+        found |= _stages_in(item, path=place)
+    return found
 
 
 class Unforeseeable(LookupError):
