@@ -17,9 +17,10 @@ from infra.dag.stage import Places, Resources, RowStage, Worker
 class RayExecutor:
     """Implements `infra.dag.run.Executor`; use it as a context manager, so that actors and Ray end with the run."""
 
-    def __init__(self, address: str = cluster.LOCAL, *, workers: int = 2) -> None:
+    def __init__(self, address: str = cluster.LOCAL, *, workers: int = 2, resources: Sequence[Resources] = ()) -> None:
         self.address = address
-        self.workers = workers
+        self.resources = list(resources) or [Resources(workers=workers)]
+        """What the stages of the run ask for: a local Ray is made large enough for the largest of them."""
         self._stack = ExitStack()
         self._connected = False
         self._pools: dict[Resources, Any] = {}
@@ -35,7 +36,7 @@ class RayExecutor:
     def connected(self) -> AbstractContextManager[None]:
         """Connects once; everything cached costs no Ray at all."""
         if not self._connected:
-            self._stack.enter_context(cluster.connected(self.address, workers=self.workers))
+            self._stack.enter_context(cluster.connected(self.address, resources=self.resources))
             self._connected = True
         return nullcontext()
 

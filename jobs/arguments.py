@@ -1,190 +1,203 @@
-"""A recipe's keyword arguments as command-line flags, checked against their annotations before any work."""
+"""Command lines: common flags, names of runs, roots, and a recipe's flags, all checked before any work."""
 
 from __future__ import annotations
 
 import argparse
-import inspect
-import json
-import pkgutil
-import typing
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import os
+import re
+import sys
+from collections.abc import Sequence
 from difflib import get_close_matches
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pydantic import TypeAdapter, ValidationError
-from pydantic.fields import FieldInfo
-
-import pipelines.recipes
-from infra.config import Config, ConfigError
+from infra.cluster.connection import require_address
+from infra.config import ConfigError
 from infra.dag.stage import Stage
+from infra.store.artifacts import Store
+from infra.store.runs import read_runs, require_name
+from jobs.recipes import Recipe, add_recipe_flags, call_recipe, choose, described, recipe_arguments, recipe_names
 
-Recipe = Callable[..., Stage]
 DEFAULT_ROOT = "salon-store"
+LONGEST_ROOT = 1000
+"""Characters of a root's absolute path: the files below it need about 200 more."""
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, with a remedy for a misspelt flag; exit status 2."""
+    """argparse with whole flags only, a remedy for a misspelt one, and ConfigError for what is wrong."""
+
+    def __init__(self, **options: Any) -> None:
+        form = options.pop("formatter_class", None) or argparse.RawDescriptionHelpFormatter
+        super().__init__(allow_abbrev=False, formatter_class=form, **options)
 
     def error(self, message: str) -> NoReturn:
-        """Prints the message and where to look."""
+        """Raises ConfigError: the command ends with status 2 and this message."""
         unknown = message.removeprefix("unrecognized arguments: ").split() if message.startswith("unrecognized") else []
-        flags = [word.split("=")[0] for word in unknown if word.startswith("--")]
+        flags = [word.split("=")[0] for word in unknown if word.startswith("-")]
         known = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
         for flag in flags[:1]:
             near = get_close_matches(flag, known, n=1)
             message = f"unknown flag {flag}; " + (f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}")
-        self.exit(2, f"{self.prog}: {message}\n")
+        raise ConfigError(message.removeprefix("argument "))
 
 
-def recipe_names() -> list[str]:
-    """Names of the recipes in `pipelines.recipes`: its modules; what recipes share lies in a package of it."""
-    return sorted(info.name for info in pkgutil.iter_modules(pipelines.recipes.__path__) if not info.ispkg)
+def root_flag(parser: argparse.ArgumentParser) -> None:
+    """`--root`: the folder of the store."""
+    text = "the store: a folder of artifacts and runs (default: %(default)s)"
+    parser.add_argument("--root", type=checked_root, default=Path(DEFAULT_ROOT), metavar="FOLDER", help=text)
 
 
-def load_recipe(name: str) -> Recipe:
-    """The function of a recipe: a name, or `module:function` of one's own; raises ConfigError for an unknown one."""
-    if ":" in name:
-        module, function = name.split(":", 1)
-        try:
-            return getattr(import_module(module), function)
-        except (ImportError, AttributeError) as error:
-            raise ConfigError(f"recipe {name!r} cannot be imported: {error}; put its folder on PYTHONPATH") from error
-    if name not in recipe_names():
-        near = get_close_matches(name, recipe_names(), n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(recipe_names())}"
-        raise ConfigError(f"unknown recipe {name!r}; {hint}")
-    return getattr(import_module(f"pipelines.recipes.{name}"), name)
+def run_flag(parser: Any, *, text: str = "name of a run (default: the newest)") -> None:
+    """`--run`: a run to read."""
+    parser.add_argument("--run", metavar="NAME", type=run_name, help=text)
 
 
-def _hints(recipe: Recipe) -> dict[str, Any]:
-    return typing.get_type_hints(recipe, include_extras=True)
+def run_name_flag(parser: argparse.ArgumentParser) -> None:
+    """`--run-name`: what a new run is called."""
+    text = "name of this run, for salon show and salon sql: letters, digits, '.', '_', '-' (default: recipe and time)"
+    parser.add_argument("--run-name", metavar="NAME", type=run_name, default=None, help=text)
 
 
-def _help(annotation: Any) -> str:
-    for extra in typing.get_args(annotation)[1:] if typing.get_origin(annotation) is typing.Annotated else ():
-        if isinstance(extra, FieldInfo) and extra.description:
-            return extra.description.replace("%", "%%")
-    return ""
+def address_flag(parser: argparse.ArgumentParser) -> None:
+    """`--address`: the Ray cluster that computes."""
+    text = "Ray cluster: local, auto, HOST:PORT or ray://HOST:PORT (default: RAY_ADDRESS, or a local one for this run)"
+    parser.add_argument("--address", metavar="ADDRESS", type=ray_address, default="local", help=text)
 
 
-@dataclass(frozen=True)
-class Flag:
-    """One flag of a recipe."""
-
-    annotation: Any
-    default: Any
-    group: str = ""
-    """The argument it is a field of, where that is a Config: its fields are flags of their own."""
-
-    @property
-    def plain(self) -> Any:
-        """Its type without what is annotated about it."""
-        annotated = typing.get_origin(self.annotation) is typing.Annotated
-        return typing.get_args(self.annotation)[0] if annotated else self.annotation
+def ray_address(text: str) -> str:
+    """An address of a cluster; argparse names the flag."""
+    try:
+        require_address(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
 
 
-def flags_of(recipe: Recipe) -> dict[str, Flag]:
-    """A recipe's flags by name: its keyword arguments, and the fields of those that are Configs."""
-    hints = _hints(recipe)
-    found: dict[str, Flag] = {}
-    for name, parameter in inspect.signature(recipe).parameters.items():
-        kind = hints[name]
-        if isinstance(kind, type) and issubclass(kind, Config):
-            for field, annotation in typing.get_type_hints(kind, include_extras=True).items():
-                if field in kind.model_fields:
-                    found[field] = Flag(annotation, getattr(parameter.default, field), group=name)
-        else:
-            found[name] = Flag(kind, parameter.default)
-    return found
+def run_name(text: str) -> str:
+    """A run's name; argparse names the flag."""
+    try:
+        return require_name(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def add_recipe_flags(parser: argparse.ArgumentParser, recipe: Recipe) -> None:
-    """One `--flag VALUE` each; `--flag` and `--no-flag` for a bool."""
-    group = parser.add_argument_group("recipe flags")
-    for name, flag in flags_of(recipe).items():
-        text = f"{_help(flag.annotation)} (default {flag.default})".strip()
-        given: dict[str, Any] = {"dest": f"recipe.{name}", "default": argparse.SUPPRESS, "help": text}
-        if flag.plain is bool:
-            given["action"] = argparse.BooleanOptionalAction
-        else:
-            given["metavar"] = name.upper()
-        group.add_argument(f"--{name.replace('_', '-')}", **given)
+def checked_root(text: str) -> Path:
+    """A folder that is there, or that can be made where it is named; argparse names the flag."""
+    return checked_folder(text, what="a store")
 
 
-def recipe_arguments(recipe: Recipe, parsed: argparse.Namespace) -> dict[str, Any]:
-    """The flags given, as values of their types; raises ConfigError naming the flag and its bound."""
-    flags = flags_of(recipe)
-    values: dict[str, Any] = {}
-    for dest, raw in vars(parsed).items():
-        if not dest.startswith("recipe."):
-            continue
-        name = dest.removeprefix("recipe.")
-        shown = f"--{name.replace('_', '-')} {raw}"
-        try:
-            values[name] = TypeAdapter(flags[name].annotation).validate_python(_given(raw, flags[name].plain))
-        except json.JSONDecodeError as error:
-            raise ConfigError(f'{shown}: no JSON list: {error}; give A,B,… or ["A", "B"]') from error
-        except ValidationError as error:
-            reasons = "; ".join(problem["msg"] for problem in error.errors())
-            raise ConfigError(f"{shown}: {reasons}") from error
-    return values
+def checked_folder(text: str, *, what: str) -> Path:
+    """The path, if it is or can become a folder; raises ArgumentTypeError with what is in the way."""
+    if not text.strip() or any(not character.isprintable() for character in text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no folder's name; give the folder of {what}")
+    path = Path(text)
+    shown = text if len(text) <= 80 else f"{text[:79]}…"
+    try:
+        absolute = path.absolute()
+        if len(str(absolute)) > LONGEST_ROOT:
+            raise argparse.ArgumentTypeError(f"{shown} is too long ({len(str(absolute))} characters); give a shorter one")
+        place = absolute
+        while not place.exists() and place != place.parent:
+            place = place.parent
+        if not place.is_dir():
+            raise argparse.ArgumentTypeError(f"{shown}: {place} is a file, not a folder; give the folder of {what}")
+        needed = os.R_OK | os.X_OK if place == absolute else os.W_OK | os.X_OK
+        pseudo = place != absolute and place.parts[1:2] and place.parts[1] in ("proc", "sys", "dev")
+        if not os.access(place, needed) or (pseudo and place.parts[:3] != ("/", "dev", "shm")):
+            does = "read" if place == absolute else "written to"
+            raise argparse.ArgumentTypeError(f"{shown}: {place} cannot be {does}; give another folder")
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{shown}: {error.strerror or error}; give another folder") from error
+    return path
 
 
-def call_recipe(recipe: Recipe, values: dict[str, Any]) -> Stage:
-    """The recipe's DAG with these flags; a Config argument is its default with the given fields changed."""
-    flags = flags_of(recipe)
-    given = {name: value for name, value in values.items() if not flags[name].group}
-    for group in {flags[name].group for name in values} - {""}:
-        default = inspect.signature(recipe).parameters[group].default
-        changed = {name: value for name, value in values.items() if flags[name].group == group}
-        given[group] = type(default)(**(dict(default) | changed))
-    return recipe(**given)
+def new_folder(text: str) -> Path:
+    """A folder to be made; argparse names the flag."""
+    path = checked_folder(text, what="what is written")
+    if path.is_dir() and not os.access(path, os.W_OK | os.X_OK):
+        raise argparse.ArgumentTypeError(f"{path} cannot be written to; give another folder")
+    return path
 
 
-def _given(raw: Any, annotation: Any) -> Any:
-    """What a flag's text stands for: a list is A,B,… or, where its items have commas, a JSON list."""
-    if typing.get_origin(annotation) is tuple:
-        return json.loads(raw) if raw.lstrip().startswith("[") else [part for part in raw.split(",") if part]
-    return None if raw == "none" and type(None) in typing.get_args(annotation) else raw
+def existing_folder(text: str) -> Path:
+    """A folder that is there; argparse names the flag."""
+    path = checked_folder(text, what="the files")
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path}: no such folder; give the folder of the files")
+    return path
+
+
+def open_store(root: Path) -> Store:
+    """A store that is there, after naming the files of runs that cannot be read; raises ConfigError where there is none."""
+    if not (root / "artifacts").is_dir() and not (root / "runs").is_dir():
+        raise ConfigError(f"--root {root} holds no run; give the folder of a store, or start a run with salon run")
+    store = Store(root)
+    for problem in read_runs(store).broken:
+        print(f"{problem}; this run is left out", file=sys.stderr)
+    return store
+
+
+def require_writable(root: Path) -> None:
+    """Raises ConfigError where a root that is there cannot be written to; makes nothing."""
+    if root.exists() and not os.access(root, os.W_OK | os.X_OK):
+        raise ConfigError(f"--root {root} cannot be written to; give another folder")
 
 
 def common(parser: argparse.ArgumentParser) -> None:
     """Flags of every command that is about a recipe's stages."""
-    parser.add_argument("--root", type=Path, default=Path(DEFAULT_ROOT), help="folder of artifacts (default %(default)s)")
-    parser.add_argument("--only", metavar="STAGE", help="just this stage, from cached parents")
-    parser.add_argument("--from", dest="start", metavar="STAGE", help="this stage and what depends on it")
-    parser.add_argument("--until", metavar="STAGE", help="this stage and what it depends on")
-    parser.add_argument("--force", metavar="STAGE", action="append", default=[], help="compute this stage again")
+    root_flag(parser)
+    parser.add_argument("--only", metavar="STAGE", help="only this stage; its parents must be in the store")
+    parser.add_argument("--from", dest="start", metavar="STAGE", help="this stage and all that depend on it")
+    parser.add_argument("--until", metavar="STAGE", help="this stage and all that it depends on")
+    again = "compute this stage again although it is in the store; may be given several times"
+    parser.add_argument("--force", metavar="STAGE", action="append", default=[], help=again)
     parser.add_argument("--retry-errors", action="store_true", help="compute quarantined rows again")
-    parser.add_argument("--strict-code", action="store_true", help="treat changed source as a miss")
-    parser.add_argument("--verify", action="store_true", help="check the hash of every cached file first")
+    parser.add_argument("--strict-code", action="store_true", help="compute again what was made with other source code")
+    parser.add_argument("--verify", action="store_true", help="check the hash of every file in the store first")
 
 
-def build(parser: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[argparse.Namespace, Stage, dict[str, Any]]:
-    """Parses `RECIPE --flags`, builds the DAG; raises ConfigError (or exits with 2) before any work."""
-    parser.add_argument("recipe", help=f"one of {', '.join(recipe_names())}, or module:function")
-    if "-h" in argv or "--help" in argv:
-        early = [word for word in argv if not word.startswith("-")][:1]
-    else:
-        early = [word for word in argv if not word.startswith("-")]
-    recipe = _first_recipe(parser, early)
+def build(parser: Parser, argv: Sequence[str]) -> tuple[argparse.Namespace, Stage, dict[str, Any]]:
+    """Parses `RECIPE --flags` and builds the DAG; raises ConfigError (or exits with 0 after --help) before any work.
+
+    The command's own flags are taken out first, with their values: what is left are the recipe and its flags.
+    """
+    words = [word for word in argv if word not in ("-h", "--help")]
+    wants_help = len(words) < len(argv)
+    _, rest = parser.parse_known_args(words)
+    if wants_help and not any(not word.startswith("-") for word in rest):
+        _complete(parser, None).print_help()
+        raise SystemExit(0)
+
+    def tried(word: str, recipe: Recipe) -> tuple[argparse.Namespace, Recipe]:
+        whole = _complete(parser, recipe)
+        if wants_help:
+            whole.print_help()
+            raise SystemExit(0)
+        parsed = whole.parse_args(words)
+        if parsed.recipe != word:
+            raise ConfigError(f"{word} is the value of a flag; give a recipe: {', '.join(recipe_names())}")
+        return parsed, recipe
+
+    parsed, recipe = choose(rest, tried)
+    values = recipe_arguments(recipe, parsed)
+    return parsed, call_recipe(recipe, values), values
+
+
+def _complete(parser: Parser, recipe: Recipe | None) -> Parser:
+    """The command's flags, the recipe as the one positional argument, and the recipe's flags where it is known."""
+    text = (parser.description or "").strip()
     if recipe is not None:
-        add_recipe_flags(parser, recipe)
-    parsed = parser.parse_args(list(argv))
-    chosen = recipe or load_recipe(parsed.recipe)
-    values = recipe_arguments(chosen, parsed)
-    return parsed, call_recipe(chosen, values), values
+        text += f"\n\nRecipe {recipe.__name__}: {described(recipe)}"
+    whole = Parser(prog=parser.prog, description=text, parents=[parser], add_help=False)
+    hint = "; salon … RECIPE --help lists its flags" if recipe is None else ""
+    whole.add_argument("recipe", help=f"one of {', '.join(recipe_names())}, or module:function of your own{hint}")
+    if recipe is not None:
+        add_recipe_flags(whole, recipe)
+    return whole
 
 
-def _first_recipe(parser: argparse.ArgumentParser, words: list[str]) -> Recipe | None:
-    """The recipe among the positional words: needed before parsing, since its arguments are flags."""
-    del parser
-    for word in words:
-        if word in recipe_names() or ":" in word:
-            return load_recipe(word)
-    if words:
-        load_recipe(words[0])  # raises with the remedy
-    return None
+def positive(text: str) -> int:
+    """A number from 1 to 100,000; argparse names the flag."""
+    if not re.fullmatch(r"[0-9]{1,6}", text) or not 1 <= int(text) <= 100_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to 100000")
+    return int(text)

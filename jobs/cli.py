@@ -40,6 +40,10 @@ def guarded(command: str, argv: list[str]) -> int:
         return 2
     except BrokenPipeError:
         return 0
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"salon {command}: {place}{error.strerror or error}", file=sys.stderr)
+        return 2
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -5,51 +5,34 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
-from infra.config import ConfigError
 from infra.dag.plan import differences, flatten
 from infra.dag.source import ROOT, normalised
 from infra.store.artifacts import Store
 from infra.store.record import Record, read_record
-from jobs.arguments import DEFAULT_ROOT, Parser
+from infra.store.runs import artifact_of, node_of, run_named
+from jobs.arguments import Parser, open_store, root_flag, run_flag
 from jobs.show import size
 
 
 def main(argv: list[str]) -> int:
     """Exit status 0; 2: no such stage or run."""
     parser = Parser(prog="salon explain", description=__doc__)
-    parser.add_argument("stage", help="a stage of the run")
-    parser.add_argument("--run", metavar="NAME", help="the run (default: the newest)")
-    parser.add_argument("--root", type=Path, default=Path(DEFAULT_ROOT), help="folder of artifacts (default %(default)s)")
+    parser.add_argument("stage", help="a stage of the run, as salon show NAME lists them")
+    run_flag(parser)
+    root_flag(parser)
     parser.add_argument("--json", action="store_true", help="machine-readable")
     parsed = parser.parse_args(argv)
 
-    from infra.store.views import select_runs
-
-    store = Store(parsed.root)
-    run = select_runs(store, parsed.run)[0]
-    found = explanation(store, find(store, run, parsed.stage))
+    store = open_store(parsed.root)
+    outcome = node_of(run_named(store, parsed.run), parsed.stage)
+    found = explanation(store, artifact_of(store, outcome).record)
     if parsed.json:
         print(json.dumps(found, indent=1))
     else:
         show(found)
     return 0
-
-
-def find(store: Store, run: dict[str, Any], stage: str) -> Record:
-    """The record of a node of a run, or of the only node of that stage; raises ConfigError naming what there is."""
-    outcomes = [o for o in run["stages"] if o["node"] == stage] or [o for o in run["stages"] if o["stage"] == stage]
-    if len(outcomes) != 1:
-        names = ", ".join(o["node"] for o in outcomes or run["stages"])
-        problem = f"several nodes are stage {stage!r}" if outcomes else f"no stage {stage!r}"
-        raise ConfigError(f"{problem} in run {run['name']}; give one of {names}")
-    record = read_record(store.root / "artifacts" / outcomes[0]["stage"] / outcomes[0]["key"])
-    if record is None:
-        place = f"artifact {outcomes[0]['stage']}/{outcomes[0]['key']} of run {run['name']}"
-        raise ConfigError(f"{place} was removed or is being computed; salon run makes it anew")
-    return record
 
 
 def explanation(store: Store, record: Record) -> dict[str, Any]:
@@ -81,8 +64,7 @@ def explanation(store: Store, record: Record) -> dict[str, Any]:
 
 def previous(store: Store, record: Record) -> Record | None:
     """The artifact of the same stage that was finished last before this one."""
-    paths = (store.root / "artifacts" / record.stage).glob("*/artifact.json")
-    others = [found for found in map(read_record, (path.parent for path in paths)) if found and found.key != record.key]
+    others = [found for found in map(read_record, store.folders(record.stage)) if found and found.key != record.key]
     earlier = [other for other in others if other.finished <= record.finished]
     return max(earlier, key=lambda other: other.finished, default=None)
 
@@ -91,7 +73,7 @@ def changed_parents(store: Store, record: Record) -> list[str]:
     """Parents whose content is no longer what this artifact was made from."""
     found = []
     for name, parent in record.parents.items():
-        now = read_record(store.root / "artifacts" / parent.stage / parent.key)
+        now = read_record(store.place(parent.stage, parent.key))
         if now is None or now.digest != parent.digest:
             found.append(name)
     return found

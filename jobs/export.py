@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 
 from infra.config import ConfigError
 from infra.store.artifacts import Artifact, RowReader, Store
-from infra.store.record import read_record
-from jobs.arguments import DEFAULT_ROOT, Parser
+from infra.store.runs import artifact_of, nodes_of, read_runs, run_named
+from jobs.arguments import Parser, new_folder, open_store, root_flag, run_flag
 from pipelines.exchange.formats import FORMATS, format_named, written_names
 from pipelines.exchange.pairs import Layout, Pair
 from pipelines.schemas.samples import Clip, Picture
@@ -95,31 +95,18 @@ class Judged:
             )
 
 
-def artifact(store: Store, stage: str, key: str) -> Artifact:
-    """A finished artifact; raises ConfigError where it is gone."""
-    directory = store.root / "artifacts" / stage / key
-    record = read_record(directory)
-    if record is None:
-        raise ConfigError(f"{directory} is not there any more, or being computed; salon run or import makes it anew")
-    return Artifact(directory, record)
-
-
 def judged(store: Store, run: str | None, node: str | None) -> Judged:
     """The labels of a run (by name, or the newest with some) and their pictures; raises ConfigError with what there is."""
-    from infra.store.views import select_runs
-
-    runs = select_runs(store, run) if run else list(reversed(store.runs())) or select_runs(store, None)
-    for one in runs:
-        found = {outcome["node"]: outcome for outcome in one["stages"] if outcome["stage"] in LABELS}
+    newest = run_named(store, run)
+    for one in [newest] if run else reversed(read_runs(store).readable):
+        found = nodes_of(one, LABELS)
         if not found:
             continue
         if node is not None and node not in found:
             raise ConfigError(f"run {one['name']} has no labels {node!r}; it has {', '.join(found)}")
         if node is None and len(found) > 1:
             raise ConfigError(f"run {one['name']} has several labels; choose with --labels: {', '.join(found)}")
-        outcome = found[node] if node else next(iter(found.values()))
-        labels = artifact(store, outcome["stage"], outcome["key"])
-        return pictured(store, labels)
+        return pictured(store, artifact_of(store, found[node] if node else next(iter(found.values()))))
     raise ConfigError(f"{run or 'no run'} in {store.root} has no labels; salon run or salon import makes some")
 
 
@@ -130,9 +117,9 @@ def pictured(store: Store, labels: Artifact) -> Judged:
         parents = [parent for one in level for parent in one.record.parents.values()]
         near = [parent for parent in parents if parent.stage in PICTURES]
         if near:
-            pictures = artifact(store, near[0].stage, near[0].key)
+            pictures = artifact_of(store, {"stage": near[0].stage, "key": near[0].key})
             return Judged(labels, pictures, PICTURES[near[0].stage])
-        level = [artifact(store, parent.stage, parent.key) for parent in parents]
+        level = [artifact_of(store, {"stage": parent.stage, "key": parent.key}) for parent in parents]
     raise ConfigError(f"{labels.directory} has no pictures among its ancestors")
 
 
@@ -161,16 +148,16 @@ def main(argv: list[str]) -> int:
     """Exit status 0; 2: an unknown format or run, a folder that is there, media the format cannot hold."""
     parser = Parser(prog="salon export", description=__doc__)
     parser.add_argument("format", help=f"one of {', '.join(FORMATS)}")
-    parser.add_argument("out", type=Path, help="a new folder")
+    parser.add_argument("out", type=new_folder, help="the folder to write, which must not be there yet")
     names = "a column of the format, and what the files shall call it"
     parser.add_argument("--map", metavar="OLD=NEW", action="extend", nargs="+", default=[], help=names)
-    parser.add_argument("--run", metavar="NAME", help="the run to read (default: the newest with labels)")
+    run_flag(parser, text="name of a run (default: the newest that has labels)")
     parser.add_argument("--labels", metavar="NODE", help="which labels, where a run has several")
-    parser.add_argument("--root", type=Path, default=Path(DEFAULT_ROOT), help="folder of artifacts (default %(default)s)")
+    root_flag(parser)
     parsed = parser.parse_args(argv)
     kind = format_named(parsed.format)
     renamed = written_names(parsed.map, format=kind.name, flag="--map")
-    found = judged(Store(parsed.root), parsed.run, parsed.labels)
+    found = judged(open_store(parsed.root), parsed.run, parsed.labels)
     written(kind.name, parsed.out, found, renamed=renamed)
     print(f"{found.written} pairs written to {parsed.out}; {kind.name} cannot say: {kind.silent}")
     if found.ties:

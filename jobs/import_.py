@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from actors.executor import RayExecutor
+from infra.cluster.connection import require_usable
 from infra.config import ConfigError
 from infra.dag.run import Runner, StageFailed
 from infra.dag.selection import Selection
@@ -24,7 +25,7 @@ from infra.dag.stage import Resources
 from infra.store.artifacts import Artifact, Store
 from infra.store.files import Folder
 from infra.store.tables import from_table, read_verified
-from jobs.arguments import DEFAULT_ROOT, Parser
+from jobs.arguments import Parser, address_flag, existing_folder, positive, require_writable, root_flag, run_name_flag
 from jobs.progress import Console
 from pipelines.exchange.folder import clips_in
 from pipelines.exchange.formats import FORMATS, format_named, renames
@@ -37,14 +38,14 @@ def arguments(argv: list[str]) -> Namespace:
     """The parsed command line."""
     parser = Parser(prog="salon import", description=__doc__)
     parser.add_argument("format", help=f"one of {', '.join(FORMATS)}")
-    parser.add_argument("folder", type=Path, help="where the files are")
+    parser.add_argument("folder", type=existing_folder, help="the folder of the files")
     names = "a column of the files, and what the format calls it"
     parser.add_argument("--map", metavar="OLD=NEW", action="extend", nargs="+", default=[], help=names)
     parser.add_argument("--clips", action="store_true", help="the files are clips, though their names do not say so")
-    parser.add_argument("--root", type=Path, default=Path(DEFAULT_ROOT), help="folder of artifacts (default %(default)s)")
-    parser.add_argument("--run-name", default="", help="name of the run, for salon sql and salon export")
-    parser.add_argument("--workers", type=int, default=2, help="processes that read pictures (default %(default)s)")
-    parser.add_argument("--address", default="local", help="Ray cluster to use; by default one of its own, or RAY_ADDRESS")
+    root_flag(parser)
+    run_name_flag(parser)
+    parser.add_argument("--workers", type=positive, default=2, help="processes that read pictures (default: %(default)s)")
+    address_flag(parser)
     return parser.parse_args(argv)
 
 
@@ -57,6 +58,8 @@ def stages(parsed: Namespace) -> ImportedLabels:
     if clips and "video" not in kind.holds:
         raise ConfigError(f"format {kind.name} holds no clips; leave --clips out")
     next(source.batches())  # raises where nothing in the folder is of the format, before any work
+    require_writable(parsed.root)
+    require_usable(parsed.address, [])
     resources = Resources(workers=parsed.workers)
     pictures = (ImportedClips if clips else ImportedPictures)(source=source, resources=resources)
     return ImportedLabels(pictures=pictures, resources=resources)
@@ -113,7 +116,7 @@ def run(labels: ImportedLabels, parsed: Namespace) -> Outcome:
     store = Store(parsed.root)
     given = {"format": parsed.format, "folder": str(parsed.folder), "map": parsed.map}
     with RayExecutor(parsed.address, workers=parsed.workers) as executor:
-        runner = Runner(store, executor, Console(), recipe="import", arguments=given, name=parsed.run_name)
+        runner = Runner(store, executor, Console(), recipe="import", arguments=given, name=parsed.run_name or "")
         done = runner.run(labels, Selection())
     seconds = sum(outcome.seconds for outcome in done.values() if outcome.state != "hit")
     return Outcome(store.artifact(labels.pictures), store.artifact(labels), seconds)

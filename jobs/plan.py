@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from dataclasses import asdict
@@ -30,7 +31,8 @@ def main(argv: list[str]) -> int:
     sources = Sources(parsed.root / "cache" / "source.json" if parsed.root.is_dir() else None)
     planner = Planner(store=Store(parsed.root), policy=policy, sources=sources)
     plans = [plan for stage, plan in ((s, planner.plan(s)) for s in order) if stage in chosen]
-    sources.save()
+    with contextlib.suppress(OSError):  # it only saves time, and a store may be read-only here
+        sources.save()
     if parsed.json:
         print(json.dumps([asdict(plan) for plan in plans], indent=1))
     else:

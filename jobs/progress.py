@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, TextIO
 
 from infra.dag.plan import HIT, NodePlan
@@ -45,6 +46,10 @@ def duration(seconds: float) -> str:
     return f"{whole // 60}m{whole % 60:02d}s" if whole < 3600 else f"{whole // 3600}h{whole % 3600 // 60:02d}m"
 
 
+def _nowhere(line: str) -> None:
+    del line
+
+
 class Console:
     """Implements `infra.dag.run.Progress` on a stream."""
 
@@ -52,13 +57,19 @@ class Console:
         self.stream = stream or sys.stdout
         self.terminal = self.stream.isatty()
         self.began: dict[str, tuple[float, int]] = {}
-        self.last = 0.0
+        self.last: dict[str, float] = {}
+        self.log: Callable[[str], None] = _nowhere
         self.bar: Any = None
         self.task: Any = None
 
     def said(self, line: str) -> None:
         """A line of its own."""
         print(line, file=self.stream, flush=True)
+        self.log(line)
+
+    def log_to(self, write: Callable[[str], None]) -> None:
+        """Hands every line to the run's log, too."""
+        self.log = write
 
     def planned(self, plan: NodePlan) -> None:
         """Says what the stage will do."""
@@ -67,18 +78,20 @@ class Console:
             self.said(f"{'':<12} {note}")
 
     def advanced(self, node: str, done: int, total: int, note: str) -> None:
-        """Rate and time left; in a terminal continuously, elsewhere a line every ten seconds."""
+        """Rate and time left of this stage alone: a bar in a terminal, and a line every ten seconds, which goes to the log
+        alone where there is a bar.
+        """
         now = time.monotonic()
         start, first = self.began.setdefault(node, (now, done))
         if self.terminal:
             self._bar(node, done, total, note)
+        if now - self.last.setdefault(node, now) < LINE_EVERY_S:
             return
-        if now - self.last < LINE_EVERY_S:
-            return
-        self.last = now
+        self.last[node] = now
         rate = (done - first) / (now - start) if now > start else 0.0
         left = duration((total - done) / rate) if rate > 0 else "?"
-        self.said(f"{node:<12} {done}/{total}  {rate:.1f}/s  {left} left" + (f"  {note}" if note else ""))
+        line = f"{node:<12} {done}/{total}  {rate:.1f}/s  {left} left" + (f"  {note}" if note else "")
+        (self.log if self.terminal else self.said)(line)
 
     def _bar(self, node: str, done: int, total: int, note: str) -> None:
         from rich.console import Console as RichConsole

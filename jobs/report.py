@@ -11,8 +11,9 @@ from typing import Any
 from infra.config import ConfigError
 from infra.store.artifacts import Artifact, Store
 from infra.store.record import read_record
+from infra.store.runs import nodes_of, read_runs, run_named
 from infra.store.tables import DamagedFile, write_atomic
-from jobs.arguments import DEFAULT_ROOT, Parser
+from jobs.arguments import Parser, open_store, root_flag, run_flag
 
 PAGES = {"report": "report.html", "claims": "lab.html"}
 """The stages that write a page, and its name."""
@@ -21,12 +22,12 @@ PAGES = {"report": "report.html", "claims": "lab.html"}
 def main(argv: Sequence[str]) -> int:
     """Exit status 0: here it is; 1: it is damaged or no browser opens; 2: there is none, or bad input."""
     parser = Parser(prog="salon report", description=__doc__)
-    parser.add_argument("--root", type=Path, default=Path(DEFAULT_ROOT), help="folder of artifacts (default %(default)s)")
-    parser.add_argument("--run", metavar="NAME", help="name of the run (default: the newest that has a report)")
+    root_flag(parser)
+    run_flag(parser, text="name of a run (default: the newest that has a report)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="copy the report to FILE")
     parser.add_argument("--open", action="store_true", help="open it in the browser")
     parsed = parser.parse_args(list(argv))
-    run, artifact = find(Store(parsed.root), name=parsed.run)
+    run, artifact = find(open_store(parsed.root), name=parsed.run)
     try:
         path = artifact.weights() / PAGES[artifact.record.stage]
     except DamagedFile as error:
@@ -44,17 +45,11 @@ def main(argv: Sequence[str]) -> int:
 
 def find(store: Store, *, name: str | None) -> tuple[str, Artifact]:
     """The run's name and its report; raises ConfigError naming what is missing and the command that makes it."""
-    runs = store.runs()
-    if not runs:
-        remedy = f"salon run RECIPE --root {store.root}"
-        raise ConfigError(f"no runs in {store.root}; give --root, or run a recipe first: {remedy}")
-    if name is not None:
-        runs = [run for run in runs if run["name"] == name] or _unknown(name, runs)
-    for run in reversed(runs):
+    newest = run_named(store, name)
+    for run in [newest] if name else reversed(read_runs(store).readable):
         artifact = _report_of(store, run)
         if artifact is not None:
             return run["name"], artifact
-    newest = runs[-1]
     recipe = newest.get("recipe") or "RECIPE"
     raise ConfigError(
         f"run {newest['name']} ({newest.get('status', 'unknown')}) has no finished report; "
@@ -62,15 +57,10 @@ def find(store: Store, *, name: str | None) -> tuple[str, Artifact]:
     )
 
 
-def _unknown(name: str, runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    newest = ", ".join(run["name"] for run in reversed(runs[-5:]))
-    raise ConfigError(f"no run is called {name!r}; the newest are {newest}")
-
-
 def _report_of(store: Store, run: dict[str, Any]) -> Artifact | None:
-    for stage in run["stages"]:
-        directory = store.root / "artifacts" / stage["stage"] / stage["key"]
-        if stage["stage"] in PAGES and (record := read_record(directory)) is not None:
+    for outcome in nodes_of(run, tuple(PAGES)).values():
+        directory = store.place(outcome["stage"], outcome["key"])
+        if (record := read_record(directory)) is not None:
             return Artifact(directory=directory, record=record)
     return None
 

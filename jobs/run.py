@@ -6,11 +6,13 @@ import shlex
 import sys
 
 from actors.executor import RayExecutor
+from infra.cluster.connection import require_usable
 from infra.dag.plan import Policy
 from infra.dag.run import Runner, StageFailed
 from infra.dag.selection import Selection
+from infra.dag.stage import topological
 from infra.store.artifacts import Store
-from jobs.arguments import Parser, build, common
+from jobs.arguments import Parser, address_flag, build, common, require_writable, run_name_flag
 from jobs.progress import Console
 
 
@@ -18,15 +20,19 @@ def main(argv: list[str]) -> int:
     """Exit status 0: all there; 1: a stage failed; 2: bad input; 130: interrupted."""
     parser = Parser(prog="salon run", description=__doc__)
     common(parser)
-    parser.add_argument("--address", default="local", help="Ray cluster to use; by default one of its own, or RAY_ADDRESS")
-    parser.add_argument("--run-name", default="", help="name of the run, for salon sql and salon show")
+    address_flag(parser)
+    run_name_flag(parser)
     parsed, target, values = build(parser, argv)
     selection = Selection(parsed.only, parsed.start, parsed.until, tuple(parsed.force))
+    chosen = selection.of(topological(target))
+    require_writable(parsed.root)
+    resources = [stage.resources for stage in chosen]
+    require_usable(parsed.address, resources)
     policy = Policy(retry_errors=parsed.retry_errors, strict_code=parsed.strict_code, verify=parsed.verify)
     console = Console()
     again = [word for word in argv if word != "--retry-errors"]
     resume = f"salon run {shlex.join(again)}"
-    with RayExecutor(parsed.address, workers=target.resources.workers) as executor:
+    with RayExecutor(parsed.address, resources=resources) as executor:
         runner = Runner(
             store=Store(parsed.root),
             executor=executor,
@@ -34,7 +40,7 @@ def main(argv: list[str]) -> int:
             policy=policy,
             recipe=parsed.recipe,
             arguments=values,
-            name=parsed.run_name,
+            name=parsed.run_name or "",
         )
         try:
             runner.run(target, selection)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 from infra.store.artifacts import Store, damaged_files
 from infra.store.record import read_record
-from jobs.arguments import DEFAULT_ROOT, Parser
+from infra.store.runs import newest_run, read_runs, run_named
+from jobs.arguments import Parser, open_store, root_flag, run_name
 from jobs.progress import duration
 from jobs.sql import lines
 
@@ -17,19 +17,17 @@ from jobs.sql import lines
 def main(argv: list[str]) -> int:
     """Exit status 0; 2: no such run."""
     parser = Parser(prog="salon show", description=__doc__)
-    parser.add_argument("run", nargs="?", help="name of a run (default: list them)")
-    parser.add_argument("--root", type=Path, default=Path(DEFAULT_ROOT), help="folder of artifacts (default %(default)s)")
+    parser.add_argument("run", nargs="?", type=run_name, help="name of a run (default: list all runs)")
+    root_flag(parser)
     parser.add_argument("--json", action="store_true", help="machine-readable")
     parsed = parser.parse_args(argv)
 
-    from infra.store.views import select_runs
-
-    store = Store(parsed.root)
+    store = open_store(parsed.root)
     if parsed.run is None:
-        select_runs(store, None)
-        found = [summary(run) for run in store.runs()]
+        newest_run(store)
+        found = [summary(run) for run in read_runs(store).readable]
     else:
-        found = [stage_row(store, outcome) for outcome in select_runs(store, parsed.run)[0]["stages"]]
+        found = [stage_row(store, outcome) for outcome in run_named(store, parsed.run)["stages"]]
     if parsed.json:
         print(json.dumps(found, indent=1))
     elif found:
@@ -57,7 +55,7 @@ def summary(run: dict[str, Any]) -> dict[str, Any]:
 
 def stage_row(store: Store, outcome: dict[str, Any]) -> dict[str, Any]:
     """One stage of a run, as its artifact stands now."""
-    directory = store.root / "artifacts" / outcome["stage"] / outcome["key"]
+    directory = store.place(outcome["stage"], outcome["key"])
     record = read_record(directory)
     row = {"node": outcome["node"], "key": outcome["key"], "state": outcome["state"]}
     row |= {"rows": outcome["rows"], "errors": outcome["error_rows"], "seconds": outcome["seconds"], "bytes": None}

@@ -13,31 +13,30 @@ import math
 import sys
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, TextIO
 
-from infra.store.artifacts import Store
-from jobs.arguments import DEFAULT_ROOT, Parser
+from infra.store.runs import read_runs, run_named
+from jobs.arguments import Parser, open_store, root_flag, run_flag
 
 
 def main(argv: list[str]) -> int:
     """Exit status 0; 2: a wrong query, an unknown run, a damaged file."""
     parser = Parser(prog="salon sql", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("query", help="one SELECT")
-    parser.add_argument("--root", type=Path, default=Path(DEFAULT_ROOT), help="folder of artifacts (default %(default)s)")
+    root_flag(parser)
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--run", metavar="NAME", help="the run to read (default: the newest)")
+    run_flag(which)
     which.add_argument("--unioned", action="store_true", help="every view over all runs, with a column run")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="a JSON list of objects; bytes as base64")
     form.add_argument("--csv", action="store_true", help="CSV with a header")
     parsed = parser.parse_args(argv)
 
-    from infra.store.views import Database, select_runs
+    from infra.store.views import Database
 
-    store = Store(parsed.root)
-    runs = select_runs(store, parsed.run)
-    database = Database(store, store.runs() if parsed.unioned else runs, unioned=parsed.unioned)
+    store = open_store(parsed.root)
+    runs = [run_named(store, parsed.run)]
+    database = Database(store, read_runs(store).readable if parsed.unioned else runs, unioned=parsed.unioned)
     names, rows = database.query(parsed.query)
     names = distinct(names)
     write = write_json if parsed.json else write_csv if parsed.csv else write_table

@@ -15,12 +15,12 @@ from pathlib import Path
 from infra.cluster.submission import Cluster, Submission, require_small, words_without
 from infra.config import ConfigError
 from infra.dag.source import ROOT, commit
-from jobs.arguments import Parser, build, common
+from jobs.arguments import Parser, build, common, run_name_flag
 
 
 def own_flags() -> Parser:
     """Flags of submit itself; the others go to salon run."""
-    own = Parser(add_help=False, allow_abbrev=False)
+    own = Parser(add_help=False)
     group = own.add_argument_group("submission")
     group.add_argument("--address", default="http://127.0.0.1:8265", help="the cluster's dashboard (default %(default)s)")
     which = "interpreter on the cluster; absolute where ray start ran outside its environment (default %(default)s)"
@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int:
     mine, rest = own.parse_known_args(argv)
     parser = Parser(prog="salon submit", description=__doc__, formatter_class=RawDescriptionHelpFormatter, parents=[own])
     common(parser)
-    parser.add_argument("--run-name", default="", help="name of the run, for salon sql and salon show")
+    run_name_flag(parser)
     parsed, _, _ = build(parser, rest)
     if not parsed.root.is_absolute():
         raise ConfigError(f"--root {parsed.root} would lie in the job's copy of the source; give an absolute path")

@@ -10,16 +10,27 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import socket
+import subprocess
+import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from infra.config import ConfigError
 from infra.dag.stage import Resources
 
 SPARE_CPUS = 8
-LOCAL = "local"
+LOCAL, AUTO = "local", "auto"
+ANSWER_S = 25.0
+"""Seconds in which a cluster must answer."""
+KNOCK_S = 4.0
+"""Seconds in which its port must take a connection."""
+WAIT_FOR_GPUS = "SALON_WAIT_FOR_GPUS"
+"""Environment variable: 1 where an autoscaler adds the machines with GPUs when they are asked for."""
 
 
 def options(resources: Resources) -> dict[str, Any]:
@@ -44,14 +55,89 @@ def environment() -> dict[str, str]:
     }
 
 
+def require_address(address: str) -> None:
+    """Raises ConfigError for what cannot be the address of a cluster."""
+    if address in (LOCAL, AUTO):
+        return
+    found = re.fullmatch(r"(?:ray://)?([A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})", address)
+    if not found or not 1 <= int(found[2]) <= 65535:
+        shown = repr(address if len(address) <= 60 else f"{address[:59]}…")
+        raise ConfigError(f"{shown} is no address of a cluster; give local, auto, HOST:PORT or ray://HOST:PORT")
+
+
+def require_reachable(address: str) -> None:
+    """Raises ConfigError, within 30 s, where no cluster answers at HOST:PORT or ray://HOST:PORT."""
+    require_address(address)
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    remedy = "check that the cluster runs, its address and port (ray start prints them), and the firewall between"
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S).close()
+    except OSError as error:
+        raise ConfigError(f"--address {address}: nothing takes connections there ({error}); {remedy}") from error
+    if address.startswith("ray://"):
+        return
+    check = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    try:
+        healthy = subprocess.run(check, capture_output=True, timeout=ANSWER_S, check=False).returncode == 0
+    except subprocess.TimeoutExpired:
+        healthy = False
+    if not healthy:
+        raise ConfigError(f"--address {address}: no Ray cluster answers there; {remedy}")
+
+
+def local_gpus() -> int | None:
+    """GPUs that a Ray on this machine would find; None where only Ray can tell (makers other than NVIDIA)."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([word for word in visible.split(",") if word.strip() not in ("", "-1", "NoDevFiles")])
+    nvidia = [path for path in Path("/dev").glob("nvidia*") if path.name.removeprefix("nvidia").isdigit()]
+    others = any(Path(path).exists() for path in ("/dev/kfd", "/dev/dxg", "/dev/accel", "/dev/davinci0"))
+    return None if others and not nvidia else len(nvidia)
+
+
+def require_gpus(resources: Sequence[Resources], *, there: float, place: str) -> None:
+    """Raises ConfigError where one actor asks for more GPUs than `there`, the most that one machine has."""
+    most = max((each.gpus for each in resources), default=0.0)
+    if most > there and os.environ.get(WAIT_FOR_GPUS) != "1":
+        has = "has no GPU" if not there else f"has at most {there:g} GPUs on one machine"
+        raise ConfigError(
+            f"--gpus {most:g}: {place} {has}; give --gpus 0, or use a cluster that has some (where an autoscaler adds them "
+            f"on demand, set {WAIT_FOR_GPUS}=1)"
+        )
+
+
+def _is_local(address: str) -> bool:
+    return address == LOCAL and not os.environ.get("RAY_ADDRESS")
+
+
+def require_usable(address: str, resources: Sequence[Resources]) -> None:
+    """Raises ConfigError, before a run leaves anything behind, where no cluster answers or this machine lacks the GPUs."""
+    if "ray" in sys.modules:
+        import ray
+
+        if ray.is_initialized():
+            return
+    if _is_local(address):
+        found = local_gpus()
+        if found is not None:
+            require_gpus(resources, there=found, place="this machine")
+    elif address not in (LOCAL, AUTO):
+        require_reachable(address)
+
+
 @contextmanager
-def connected(address: str = LOCAL, *, workers: int = 2) -> Iterator[None]:
-    """Ray for the length of a run: the cluster this process is already in, one at `address`, or a local one of its own."""
+def connected(address: str = LOCAL, *, workers: int = 2, resources: Sequence[Resources] = ()) -> Iterator[None]:
+    """Ray for the length of a run: the cluster this process is already in, one at `address`, or a local one of its own.
+
+    A local one has logical CPUs for the largest of `resources`, the stages of the run, and for `workers` actors at least.
+    Raises ConfigError where a cluster cannot be joined, and where an actor asks for GPUs that no machine has.
+    """
     import ray
 
     if ray.is_initialized():
         yield
         return
+    local = _is_local(address)
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "1")
@@ -59,8 +145,9 @@ def connected(address: str = LOCAL, *, workers: int = 2) -> Iterator[None]:
     os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     runtime = {"env_vars": environment()}
-    if address == LOCAL and not os.environ.get("RAY_ADDRESS"):
-        cpus = max(os.cpu_count() or 1, 2 * workers) + SPARE_CPUS
+    if local:
+        most = max([workers, *(each.workers for each in resources)])
+        cpus = max(os.cpu_count() or 1, 2 * most) + SPARE_CPUS
         ray.init(
             address=LOCAL,
             num_cpus=cpus,
@@ -71,8 +158,13 @@ def connected(address: str = LOCAL, *, workers: int = 2) -> Iterator[None]:
             **common,
         )
     else:
-        ray.init(address=None if address == LOCAL else address, runtime_env=runtime, **common)
+        try:
+            ray.init(address=None if address == LOCAL else address, runtime_env=runtime, **common)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise ConfigError(f"--address {address}: no Ray cluster can be joined: {error}") from error
     try:
+        there = max((node["Resources"].get("GPU", 0.0) for node in ray.nodes() if node["Alive"]), default=0.0)
+        require_gpus(resources, there=there, place="the cluster")
         yield
     finally:
         ray.shutdown()

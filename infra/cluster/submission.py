@@ -1,7 +1,8 @@
 """Submitting a command to a Ray cluster as a job: what is uploaded, which job it is, and following it to its end.
 
 Imports ray inside functions only. The same submission (command, uploaded source, environment) has the same id: while it
-runs, or once it succeeded, submitting again follows that job; after a failure the next free number is appended.
+runs, submitting again follows that job; once it has ended, however it did, the next free number is appended, so that what
+is asked again is run again.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ import fnmatch
 import hashlib
 import json
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from infra.config import ConfigError
 
@@ -53,10 +57,15 @@ class Submission:
         told = self.variables | {"SALON_COMMIT": self.commit}
         return {"working_dir": str(self.working_dir), "excludes": [f"/{n}" for n in names], "env_vars": told}
 
+    @cached_property
+    def digest(self) -> str:
+        """Hash of the command, the uploaded source and the environment."""
+        whole = json.dumps([self.entrypoint, self.variables, content(self.working_dir)], sort_keys=True)
+        return hashlib.sha256(whole.encode()).hexdigest()[:16]
+
     def id(self) -> str:
-        """The same for the same command over the same source."""
-        said = json.dumps([self.entrypoint, self.variables, content(self.working_dir)], sort_keys=True)
-        return self.name or f"salon-{hashlib.sha256(said.encode()).hexdigest()[:16]}"
+        """The name asked for, or one that is the same for the same command over the same source."""
+        return self.name or f"salon-{self.digest}"
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, bool]]:
@@ -109,32 +118,62 @@ def require_small(root: Path, *, limit: int = LIMIT) -> int:
     return total
 
 
+def require_dashboard(address: str) -> None:
+    """Raises ConfigError, within seconds, for what is no dashboard's address or does not take connections."""
+    remedy = "give the address of the cluster's dashboard, http://HOST:8265"
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError as error:
+        raise ConfigError(f"--address {address}: {error}; {remedy}") from error
+    if parts.scheme not in ("http", "https") or not host:
+        raise ConfigError(f"--address {address}: it is no http address; {remedy}")
+    try:
+        socket.create_connection((host, port), timeout=10.0).close()
+    except OSError as error:
+        raise ConfigError(f"--address {address}: nothing takes connections there ({error}); {remedy}") from error
+
+
+def _refusal(error: Exception) -> str:
+    """Why a dashboard cannot be used, and what to do."""
+    text = " ".join(str(error).split())
+    if "auth" in type(error).__name__.lower() or "401" in text or "403" in text or "AUTH_MODE" in text:
+        return (
+            "the cluster wants a token; set RAY_AUTH_MODE=token here, and RAY_AUTH_TOKEN_PATH to the file that the head "
+            "uses (~/.ray/auth_token on the head where ray start made one)"
+        )
+    return f"no Ray dashboard answers there: {text[:300]}"
+
+
 class Cluster:
     """The jobs of one cluster."""
 
     def __init__(self, address: str) -> None:
+        require_dashboard(address)
         from ray.job_submission import JobSubmissionClient
 
         self.address = address
+        self._jobs: dict[str | None, Any] = {}
         try:
             self.client = JobSubmissionClient(address)
-        except (ConnectionError, RuntimeError) as error:
-            raise ConfigError(
-                f"no cluster answers at {address}: {error}; give the address of its dashboard, http://HOST:8265; a cluster "
-                "with tokens needs RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH here, too"
-            ) from error
-
-    def _info(self, job: str) -> Any:
-        """What the cluster knows of a job, None where it has none of that id."""
-        found = {info.submission_id: info for info in self.client.list_jobs()}
-        return found.get(job)
+            self._jobs = {info.submission_id: info for info in self.client.list_jobs()}
+        except Exception as error:
+            raise ConfigError(f"--address {address}: {_refusal(error)}") from error
 
     def submit(self, submission: Submission) -> tuple[str, bool]:
-        """(id, whether it is a new job)."""
+        """(id, whether it is a new job): the one of this submission that still runs, or else a new one.
+
+        Raises ConfigError where a job of the name that was asked for is another submission.
+        """
         base = submission.id()
         job, number = base, 1
-        while (info := self._info(job)) is not None:
-            if info.status in (*ALIVE, SUCCEEDED):
+        while (info := self._jobs.get(job)) is not None:
+            if submission.name and (info.metadata or {}).get("digest") != submission.digest:
+                raise ConfigError(
+                    f"--submission-id {base}: job {job} is another command, or the same over other source or environment; "
+                    "choose another id, or leave the flag out"
+                )
+            if str(info.status).rsplit(".", 1)[-1] in ALIVE:
                 return job, False
             number += 1
             job = f"{base}-{number}"
@@ -142,7 +181,7 @@ class Cluster:
             entrypoint=submission.entrypoint,
             submission_id=job,
             runtime_env=submission.runtime(),
-            metadata={"salon": submission.entrypoint},
+            metadata={"salon": submission.entrypoint, "digest": submission.digest},
         )
         return job, True
 

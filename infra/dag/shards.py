@@ -7,6 +7,7 @@ version (finished, superseded, or killed half way) is copied from there instead 
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -219,7 +220,9 @@ def _sources(
             continue
         rows = rows.filter(pc.is_in(rows["id"], open_ids.combine_chunks()))
         if len(rows):
-            names = pa.array([sibling.name] * len(rows), pa.string())
+            # Relative to the folder of the stage: a replaced artifact lies elsewhere.
+            place = os.path.relpath(sibling, store.directory(stage).parent)
+            names = pa.array([place] * len(rows), pa.string())
             pieces.append(pa.table([rows["id"], names, rows["part"]], schema=REUSE_SCHEMA))
             open_ids = open_ids.filter(pc.invert(pc.is_in(open_ids, rows["id"].combine_chunks())))
     return pa.concat_tables(pieces).sort_by("id") if pieces else REUSE_SCHEMA.empty_table()

@@ -1,14 +1,14 @@
 """The store: artifact directories under one root, readers that check hashes, and the state of a stage's artifact.
 
 {root}/artifacts/{stage}/{key}/part-00000.parquet … cells.parquet errors.parquet weights/ artifact.json
-{root}/runs/{name}.json      which keys a run used
+{root}/retired/{stage}/{key}.old-0/   what was replaced: its rows can be taken over, and no glob over artifacts counts it
+{root}/runs/                 which keys a run used, and its log: `infra.store.runs`
 {root}/locks/ scratch/       what only a run in progress needs
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
 from bisect import bisect_right
@@ -145,9 +145,21 @@ class Store:
     def __post_init__(self) -> None:
         self.root = self.root.resolve()
 
+    def place(self, stage: str, key: str) -> Path:
+        """Where the artifact of a stage's name and a key is or will be."""
+        return self.root / "artifacts" / stage / key
+
     def directory(self, stage: Stage) -> Path:
         """Where the stage's artifact is or will be."""
-        return self.root / "artifacts" / stage.name / stage.key
+        return self.place(stage.name, stage.key)
+
+    def folders(self, stage: str = "*") -> list[Path]:
+        """The folder of every artifact, of one stage or of all, finished or not; replaced ones left out."""
+        return sorted(path for path in (self.root / "artifacts").glob(f"{stage}/*") if path.is_dir())
+
+    def retired(self, stage: str = "*") -> list[Path]:
+        """The folder of every replaced artifact, of one stage or of all."""
+        return sorted(path for path in (self.root / "retired").glob(f"{stage}/*") if path.is_dir())
 
     def scratch(self, stage: Stage) -> Path:
         """Where a computation in progress keeps what must survive a kill."""
@@ -176,10 +188,15 @@ class Store:
         return Found(record=record, damaged=tuple(damaged), stale=tuple(stale))
 
     def move_aside(self, stage: Stage) -> Path:
-        """Gives the stage's directory another name, so that its rows can be taken over and nothing is lost."""
-        directory = self.directory(stage)
+        """Puts the stage's directory among the replaced ones, so that its rows can be taken over and nothing is lost."""
+        return self.retire(self.directory(stage))
+
+    def retire(self, directory: Path) -> Path:
+        """Puts an artifact's folder among the replaced ones; where it is then."""
+        folder = self.root / "retired" / directory.parent.name
+        folder.mkdir(parents=True, exist_ok=True)
         number = 0
-        while (aside := directory.with_name(f"{stage.key}{ASIDE}{number}")).exists():
+        while (aside := folder / f"{directory.name}{ASIDE}{number}").exists():
             number += 1
         os.rename(directory, aside)
         return aside
@@ -192,12 +209,12 @@ class Store:
         (directory / NAME).unlink(missing_ok=True)
 
     def siblings(self, stage: Stage) -> list[Path]:
-        """Every directory of the same stage, finished or not, newest last."""
-        folder = self.root / "artifacts" / stage.name
-        if not folder.is_dir():
-            return []
-        with os.scandir(folder) as entries:
-            found = [(entry.stat().st_mtime_ns, Path(entry.path)) for entry in entries if entry.is_dir()]
+        """Every directory of the same stage, finished or not, replaced ones too, newest last."""
+        found = []
+        for folder in (self.root / "artifacts" / stage.name, self.root / "retired" / stage.name):
+            if folder.is_dir():
+                with os.scandir(folder) as entries:
+                    found += [(entry.stat().st_mtime_ns, Path(entry.path)) for entry in entries if entry.is_dir()]
         return [path for _, path in sorted(found)]
 
     @contextmanager
@@ -217,14 +234,6 @@ class Store:
     def forget_scratch(self, stage: Stage) -> None:
         """Removes the scratch folder of a finished stage."""
         shutil.rmtree(self.scratch(stage), ignore_errors=True)
-
-    def runs(self) -> list[dict[str, Any]]:
-        """Every run's file, oldest first."""
-        folder = self.root / "runs"
-        if not folder.is_dir():
-            return []
-        found = [json.loads(path.read_text()) for path in folder.glob("*.json")]
-        return sorted(found, key=lambda run: (run["started"], run["name"]))
 
 
 def damaged_files(directory: Path, record: Record, *, verify: bool = False) -> list[str]:

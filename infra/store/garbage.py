@@ -1,14 +1,14 @@
 """What a store no longer needs, and its removal.
 
-Needed is what the kept runs' files name, and all ancestors of that. A stage that some process is computing right now is
-left alone altogether: it may be taking rows over from artifacts that no run names. Unfinished artifacts are resumable work
-and stay unless asked for.
+Needed is what the files of the kept runs name, and all ancestors of that. While a run's file cannot be read, every artifact
+is needed: nobody knows which ones that run uses. A stage that some process is computing right now is left alone altogether:
+it may be taking rows over from artifacts that no run names. Unfinished artifacts are resumable work and stay unless asked
+for.
 """
 
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -19,6 +19,7 @@ from typing import Any
 
 from infra.store.artifacts import ASIDE, Store
 from infra.store.record import NAME, read_record
+from infra.store.runs import Runs, read_runs
 
 RECENT_S = 3600.0  # younger locks and temporary files may be about to be used
 
@@ -65,8 +66,10 @@ class Collector:
     keep_runs: int | None = None  # the newest so many; None keeps all
     unfinished: bool = False  # remove resumable work of runs that did not finish, too
     busy: set[str] = field(default_factory=set)  # locks that are held, "{stage}-{key}"
+    runs: Runs = field(init=False)
 
     def __post_init__(self) -> None:
+        self.runs = read_runs(self.store)
         for path in (self.store.root / "locks").glob("*.lock"):
             with unused(self.store, path.stem) as free:
                 if not free:
@@ -74,13 +77,14 @@ class Collector:
 
     def waste(self) -> list[Waste]:
         """Everything to remove."""
-        runs = self.store.runs()
+        runs = self.runs.readable
         kept = self._kept_runs(runs)
         needed = self._needed(kept)
-        found = [self._run(run) for run in runs if run not in kept]
-        for directory in sorted((self.store.root / "artifacts").glob("*/*")):
-            if directory.is_dir():
-                found += self._of_artifact(directory, needed)
+        found = [waste for run in runs if run not in kept for waste in self._run(run)]
+        for directory in self.store.folders():
+            found += self._of_artifact(directory, needed)
+        for directory in self.store.retired():
+            found += self._of_retired(directory)
         return found + list(self._scratch()) + list(self._locks(needed)) + list(self._temporary())
 
     def _kept_runs(self, runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -98,20 +102,27 @@ class Collector:
     def _run_path(self, run: dict[str, Any]) -> Path:
         return self.store.root / "runs" / f"{run['name']}.json"
 
-    def _run(self, run: dict[str, Any]) -> Waste:
+    def _run(self, run: dict[str, Any]) -> Iterator[Waste]:
+        """Its file, its log and its workers' logs."""
         path = self._run_path(run)
-        return Waste(path, "run not kept", bytes_below(path))
+        for kept in (path, path.with_suffix(".log"), path.with_suffix("")):
+            if kept.exists():
+                yield Waste(kept, "run not kept", bytes_below(kept))
 
     def _needed(self, runs: Sequence[dict[str, Any]]) -> set[tuple[str, str]]:
         """(stage, key) of what the runs name and of all it was made from."""
-        todo = [(outcome["stage"], outcome["key"]) for run in runs for outcome in run["stages"]]
+        if self.runs.broken:
+            todo = [(folder.parent.name, folder.name) for folder in self.store.folders()]
+        else:
+            todo = [(outcome["stage"], outcome["key"]) for run in runs for outcome in run["stages"]]
+            todo += [(stage, key) for run in runs if run["status"] == "running" for stage, key in run["keys"]]
         needed: set[tuple[str, str]] = set()
         while todo:
             stage, key = todo.pop()
             if (stage, key) in needed:
                 continue
             needed.add((stage, key))
-            record = read_record(self.store.root / "artifacts" / stage / key)
+            record = read_record(self.store.place(stage, key))
             todo += [(parent.stage, parent.key) for parent in record.parents.values()] if record else []
         return needed
 
@@ -119,16 +130,11 @@ class Collector:
         return any(name.startswith(f"{stage}-") for name in self.busy)
 
     def _of_artifact(self, directory: Path, needed: set[tuple[str, str]]) -> Iterator[Waste]:
-        stage, (key, aside, _) = directory.parent.name, directory.name.partition(ASIDE)
+        stage, key = directory.parent.name, directory.name
         if self._stage_busy(stage):
             return
         lock = f"{stage}-{key}"
-        finished = (directory / NAME).is_file()
-        if aside:
-            # An unfinished successor still takes its rows over from here.
-            if self.unfinished or (directory.with_name(key) / NAME).is_file() or not directory.with_name(key).exists():
-                yield Waste(directory, "superseded", bytes_below(directory), lock)
-        elif not finished:
+        if not (directory / NAME).is_file():
             if self.unfinished:
                 yield Waste(directory, "unfinished", bytes_below(directory), lock)
         elif (stage, key) not in needed:
@@ -137,10 +143,18 @@ class Collector:
             for path in sorted([*directory.glob("*.damaged"), *directory.glob(".tmp-*")]):
                 yield Waste(path, "left over", bytes_below(path), lock)
 
+    def _of_retired(self, directory: Path) -> Iterator[Waste]:
+        """A replaced artifact, unless an unfinished successor still takes its rows over."""
+        stage, key = directory.parent.name, directory.name.partition(ASIDE)[0]
+        successor = self.store.place(stage, key)
+        if self._stage_busy(stage) or (successor.exists() and not (successor / NAME).is_file() and not self.unfinished):
+            return
+        yield Waste(directory, "replaced", bytes_below(directory), f"{stage}-{key}")
+
     def _scratch(self) -> Iterator[Waste]:
         for path in sorted((self.store.root / "scratch").glob("*")):
             stage, _, key = path.name.rpartition("-")
-            finished = (self.store.root / "artifacts" / stage / key / NAME).is_file()
+            finished = (self.store.place(stage, key) / NAME).is_file()
             if path.name not in self.busy and (finished or self.unfinished):
                 yield Waste(path, "scratch", bytes_below(path), path.name)
 
@@ -166,18 +180,14 @@ def _age(path: Path) -> float:
 
 
 def remove(store: Store, waste: Waste) -> bool:
-    """Removes it unless its lock is held now; a folder gets a superseded name first, so that half of one is no artifact."""
+    """Removes it unless its lock is held now; an artifact is retired first, so that half of one is no artifact."""
     with unused(store, waste.lock) if waste.lock else _free() as free:
         if not free:
             return False
         path = waste.path
         if path.is_dir():
             if (path / NAME).is_file() and ASIDE not in path.name:
-                number = 0
-                while (aside := path.with_name(f"{path.name}{ASIDE}{number}")).exists():
-                    number += 1
-                os.rename(path, aside)
-                path = aside
+                path = store.retire(path)
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)

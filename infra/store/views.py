@@ -24,8 +24,9 @@ import pyarrow.parquet as pq
 
 from infra.config import ConfigError
 from infra.dag.shards import RowError
-from infra.store.artifacts import ASIDE, Store
+from infra.store.artifacts import Store
 from infra.store.record import Record, read_record
+from infra.store.runs import read_runs
 from infra.store.tables import FileRecord, schema_of
 
 SQL_TYPES = {pa.string(): "VARCHAR", pa.int64(): "BIGINT", pa.float64(): "DOUBLE", pa.bool_(): "BOOLEAN"}
@@ -63,24 +64,9 @@ def holds_media(kind: pa.DataType) -> bool:
 
 
 def records_of(store: Store) -> list[Record]:
-    """The record of every finished artifact, superseded ones left out; oldest first."""
-    folders = [path.parent for path in (store.root / "artifacts").glob("*/*/artifact.json")]
-    found = [read_record(folder) for folder in folders if ASIDE not in folder.name]
+    """The record of every finished artifact, replaced ones left out; oldest first."""
+    found = [read_record(folder) for folder in store.folders()]
     return sorted((record for record in found if record), key=lambda record: (record.finished, record.stage, record.key))
-
-
-def select_runs(store: Store, name: str | None) -> list[dict[str, Any]]:
-    """The run of that name, or the newest; raises ConfigError listing the runs there are."""
-    runs = store.runs()
-    if not runs:
-        raise ConfigError(f"{store.root} holds no run; give the folder of a run with --root, or start one with salon run")
-    if name is None:
-        return runs[-1:]
-    chosen = [run for run in runs if run["name"] == name]
-    if not chosen:
-        known = "\n  ".join(run["name"] for run in reversed(runs[-20:]))
-        raise ConfigError(f"no run {name!r} in {store.root}; its runs, newest first:\n  {known}")
-    return chosen
 
 
 @dataclass(frozen=True)
@@ -150,7 +136,7 @@ class Database:
 
     def _record(self, stage: str, key: str) -> Record | None:
         if (stage, key) not in self._records:
-            self._records[stage, key] = read_record(self.store.root / "artifacts" / stage / key)
+            self._records[stage, key] = read_record(self.store.place(stage, key))
         return self._records[stage, key]
 
     def _outcomes(self) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -172,7 +158,7 @@ class Database:
         for run, outcome in self._outcomes():
             stage, key, node = outcome["stage"], outcome["key"], outcome["node"]
             record = self._record(stage, key)
-            directory = self.store.root / "artifacts" / stage / key
+            directory = self.store.place(stage, key)
             if record is None:
                 self.missing[stage] = f"{directory} is not there any more, or being computed; salon run makes it anew"
                 continue
@@ -253,7 +239,7 @@ def _fetch(cursor: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
 
 
 def _catalog_rows(store: Store) -> dict[str, Iterable[dict[str, Any]]]:
-    runs, records = store.runs(), records_of(store)
+    runs, records = read_runs(store).readable, records_of(store)
     arguments = [json.dumps(run["arguments"], sort_keys=True) for run in runs]
     return {
         "runs": [run | {"run": run["name"], "arguments": text} for run, text in zip(runs, arguments, strict=True)],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from infra.dag.plan import NodePlan
 from infra.store.record import Record
 
@@ -19,4 +21,7 @@ class Quiet:
         """Nothing."""
 
     def said(self, line: str) -> None:
+        """Nothing."""
+
+    def log_to(self, write: Callable[[str], None]) -> None:
         """Nothing."""

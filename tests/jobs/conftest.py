@@ -14,12 +14,12 @@ RECIPE = "support.numbers:numbers"
 
 @pytest.fixture(scope="session")
 def numbers_store(tmp_path_factory):
-    """Runs `ten` (rows 3 and 4 quarantined) and `it's twelve`. Read only; `own_store` is a copy to spoil."""
+    """Runs `ten` (rows 3 and 4 quarantined) and `twelve`. Read only; `own_store` is a copy to spoil."""
     folder = tmp_path_factory.mktemp("numbers")
     faults = folder / "faults"
     faults.write_text("3=raise 4=raise")
     environment = os.environ | {"SALON_RAY_TMP": f"/tmp/salon-ray-{os.getpid()}"}
-    for name, count in (("ten", "10"), ("it's twelve", "12")):
+    for name, count in (("ten", "10"), ("twelve", "12")):
         command = [sys.executable, "-m", "jobs.cli", "run", RECIPE, "--root", str(folder / "store"), "--run-name", name]
         flags = ["--count", count, "--faults", str(faults)]
         done = subprocess.run([*command, *flags], capture_output=True, text=True, env=environment, timeout=120, check=False)

@@ -24,7 +24,7 @@ def add_run(root: Path, name: str, *, started: str, page: str | None) -> Path:
         path.write_text(page)
         weights = [FileRecord("report.html", path.stat().st_size, sha256_of(path), 0)]
         Record("report", 1, key, {}, {}, [], {}, weights, None, 1, 0, 1, 0, 0.1, started, {}, {}, "").write(directory)
-        stages = [{"stage": "report", "key": key}]
+        stages = [{"node": "report", "stage": "report", "key": key}]
     (root / "runs").mkdir(exist_ok=True)
     run = {"name": name, "recipe": "miniature", "started": started, "status": "done", "stages": stages}
     (root / "runs" / f"{name}.json").write_text(json.dumps(run))
@@ -60,7 +60,7 @@ def test_one_flipped_byte_is_found(root: Path, capsys: pytest.CaptureFixture[str
 
 @pytest.mark.parametrize(
     ("arguments", "remedy"),
-    [(["--run", "newest"], "salon run miniature"), (["--run", "nobody"], "the newest are newest, newer, older")],
+    [(["--run", "newest"], "salon run miniature"), (["--run", "nobody"], "newest first:\n  newest\n  newer\n  older")],
 )
 def test_where_there_is_none_the_remedy_is_named(root: Path, arguments: list[str], remedy: str) -> None:
     with pytest.raises(ConfigError, match=remedy):
@@ -68,7 +68,7 @@ def test_where_there_is_none_the_remedy_is_named(root: Path, arguments: list[str
 
 
 def test_an_empty_store_and_a_missing_folder_are_refused(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="run a recipe first"):
+    with pytest.raises(ConfigError, match="start a run with salon run"):
         main(["--root", str(tmp_path / "nothing")])
     with pytest.raises(ConfigError, match="folder that exists"):
         main(["--root", str(root), "--output", str(tmp_path / "no" / "page.html")])

@@ -41,6 +41,9 @@ class Listener:
     def said(self, line):
         self.lines.append(line)
 
+    def log_to(self, write):
+        pass
+
 
 @pytest.fixture(scope="module")
 def executor(ray_session):

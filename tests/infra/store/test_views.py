@@ -18,8 +18,9 @@ from infra.dag.run import Runner
 from infra.dag.selection import Selection
 from infra.dag.stage import Context, Stage, TableStage
 from infra.store.artifacts import Store
+from infra.store.runs import read_runs, run_named
 from infra.store.tables import Image
-from infra.store.views import Database, select_runs
+from infra.store.views import Database
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,9 @@ class Silent:
     def said(self, line):
         pass
 
+    def log_to(self, write):
+        pass
+
 
 def run(root: Path, target: Stage, name: str) -> None:
     Runner(Store(root), Here(), Silent(), recipe="drawings", name=name).run(target, Selection())
@@ -103,14 +107,15 @@ def run(root: Path, target: Stage, name: str) -> None:
 def root(tmp_path):
     folder = tmp_path / "it's a store"
     run(folder, Gather(draws=(Draw(count=2),)), "first")
-    run(folder, Gather(draws=(Draw(count=0),)), "nothing 'drawn'")
+    run(folder, Gather(draws=(Draw(count=0),)), "nothing-drawn")
     run(folder, Gather(draws=(Draw(count=2, label="few"), Draw(count=3, label="many"))), "several")
     return folder
 
 
 def ask(root: Path, sql: str, *, name: str | None = None, unioned: bool = False) -> list[tuple]:
     store = Store(root)
-    return list(Database(store, store.runs() if unioned else select_runs(store, name), unioned=unioned).query(sql)[1])
+    runs = read_runs(store).readable if unioned else [run_named(store, name)]
+    return list(Database(store, runs, unioned=unioned).query(sql)[1])
 
 
 def columns(root: Path, view: str, **options) -> list[str]:
@@ -131,8 +136,8 @@ def test_pictures_are_in_media_views_only(root):
 def test_side_tables_and_empty_stages_are_typed_views(root):
     assert ask(root, "SELECT * FROM draw_palettes", name="first") == [("red 0",), ("red 1",)]
     for view in ("draw", "draw_palettes", "draw_errors", "gather"):
-        assert ask(root, f"SELECT count(*) FROM {view}", name="nothing 'drawn'") == [(0,)]
-    assert ask(root, "DESCRIBE draw", name="nothing 'drawn'")[1][:2] == ("red", "BIGINT")
+        assert ask(root, f"SELECT count(*) FROM {view}", name="nothing-drawn") == [(0,)]
+    assert ask(root, "DESCRIBE draw", name="nothing-drawn")[1][:2] == ("red", "BIGINT")
     assert columns(root, "draw_errors") == ["node", "id", "shard", "type", "message", "traceback", "attempts"]
 
 

@@ -17,7 +17,7 @@ from infra.dag.selection import Selection
 from infra.dag.source import Sources
 from infra.dag.stage import topological
 from infra.store.artifacts import Store
-from jobs.arguments import call_recipe
+from jobs.recipes import call_recipe
 from pipelines.recipes.arenapo import arenapo
 from pipelines.recipes.flow_dpo_video import flow_dpo_video, weights_of
 from pipelines.recipes.vipo_image import vipo_image
