@@ -20,6 +20,10 @@ Settings = TypeVar("Settings", bound=Named)
 Opened = TypeVar("Opened")
 
 
+class CannotOpen(RuntimeError):
+    """A model that does not load: no fault of any row, so the stage ends instead of trying row after row."""
+
+
 class Resident(Generic[Settings, Opened]):
     """Opens models when they are first asked for and keeps the last `resident` of them."""
 
@@ -30,10 +34,14 @@ class Resident(Generic[Settings, Opened]):
         self._opened: OrderedDict[str, Opened] = OrderedDict()
 
     def get(self, name: str) -> Opened:
-        """The opened model called `name`; raises KeyError for a name that was not given."""
+        """The opened model called `name`; raises KeyError for a name that was not given, CannotOpen where loading fails."""
         if name not in self._opened:
             while len(self._opened) >= self._resident:
                 self._opened.popitem(last=False)
-            self._opened[name] = self._load(self._configs[name])
+            config = self._configs[name]
+            try:
+                self._opened[name] = self._load(config)
+            except Exception as error:
+                raise CannotOpen(f"{name} could not be loaded: {type(error).__name__}: {error}") from error
         self._opened.move_to_end(name)
         return self._opened[name]

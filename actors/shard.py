@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from actors.device import device_of, prepare
+from actors.resident import CannotOpen
 from infra.dag.shards import CELLS, REUSE, RowError, ShardDone, errors_name, part_name
 from infra.dag.stage import Places, Resources, Worker
 from infra.store.record import read_record
@@ -98,6 +99,10 @@ class ShardRunner:
             return self._sorted_out(self.job.worker.run(cells), cells, shard)
         except DamagedFile:
             raise  # no fault of the row: the file must be computed anew first
+        except CannotOpen as error:
+            if isinstance(error.__cause__, Exception) and _fatal(error.__cause__):
+                raise DeviceLost(str(error)) from error
+            raise  # no row can be computed without its model
         except Exception as error:
             if _fatal(error):
                 raise DeviceLost(f"{type(error).__name__}: {error}") from error

@@ -23,15 +23,17 @@ from actors.training.trainer import EXPORT, Training, read_curve, train
 from infra.dag.stage import Places
 from infra.identity import canonical, seed_of
 from infra.store.artifacts import RowReader
+from infra.store.files import Folder
 from pipelines.algorithms.diffusion.flow import TimeSampler
 from pipelines.laboratory.contenders import BASE, Phase
 from pipelines.laboratory.data import material
 from pipelines.laboratory.rows import MEASURES, Trial
 from pipelines.miniature.family import MiniatureFamily
-from pipelines.miniature.generators import Generator
+from pipelines.miniature.generators import MiniatureGenerator
 from pipelines.miniature.world.checker import check
 from pipelines.miniature.world.grammar import Expectation
 from pipelines.models.adapter import Full, Start
+from pipelines.models.generators.generator import Request
 from pipelines.stages.arena import Arena
 from pipelines.training.data import Materials, Randomness
 from pipelines.training.preference import PolicySpec, PreferenceObjective
@@ -58,7 +60,7 @@ class Shown:
 class Outcome:
     """How a training run ended."""
 
-    policy: Generator | None  # None where it diverged
+    policy: MiniatureGenerator | None  # None where it diverged
     pairs: int
     diverged: str
     accuracy: float | None
@@ -68,7 +70,7 @@ class Outcome:
 class Experiment:
     """The worker: a trial a row."""
 
-    base: Generator
+    base: MiniatureGenerator
     examples: pa.Table
     encoded: RowReader
     arena: Arena
@@ -80,6 +82,7 @@ class Experiment:
 
     def open(self, device: str, places: Places) -> None:
         """One thread a worker: the machine's cores are shared by processes."""
+        self.device, self.places = device, places
         import torch
 
         torch.set_num_threads(1)
@@ -133,7 +136,7 @@ class Experiment:
             last = [row["implicit_accuracy"] for row in curve[-max(1, len(curve) // 10) :]]
             accuracy = sum(last) / len(last)
         assert start is not None, "a candidate has a phase"
-        return Outcome(self.base.tuned(start.folder, adapter="full"), used, "", accuracy)
+        return Outcome(self.base.tuned(Folder(path=str(start.folder)), adapter="full"), used, "", accuracy)
 
     def _phase(self, phase: Phase, pairs: pa.Table, folder: Path, start: Start | None, steps: int, seed: int) -> Path:
         """The checkpoint of one phase."""
@@ -159,12 +162,12 @@ class Experiment:
         )
         return here(train, Training(objective, options), folder=folder / "run", on_report=None)
 
-    @staticmethod
-    def _scores(policy: Generator | None, shown: tuple[Shown, ...]) -> dict[str, Any]:
+    def _scores(self, policy: MiniatureGenerator | None, shown: tuple[Shown, ...]) -> dict[str, Any]:
         """Every measure, a number a caption; zeros without a policy."""
         if policy is None:
             return {measure: [0.0] * len(shown) for measure in MEASURES}
-        pictures = policy.load().sample([one.text for one in shown], [one.seed for one in shown])
+        opened = policy.open(self.device, self.places)
+        pictures = opened.pictures([Request(one.text, one.seed) for one in shown])
         checked = [
             check(picture, Expectation.from_json(one.expectation)) for picture, one in zip(pictures, shown, strict=True)
         ]

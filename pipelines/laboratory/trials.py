@@ -21,7 +21,7 @@ from pipelines.algorithms.preference.pairwise import Method
 from pipelines.laboratory.contenders import BASE, Contender, Phase, check_budgets
 from pipelines.laboratory.rows import Trial
 from pipelines.laboratory.trial import CANDIDATES, Experiment, Shown
-from pipelines.miniature.generators import Generator
+from pipelines.miniature.generators import MiniatureGenerator
 from pipelines.miniature.world.grammar import captions as captions_of
 from pipelines.stages.examples import Examples
 from pipelines.stages.prompts import Prompts
@@ -44,7 +44,7 @@ class Trials(RowStage):
 
     prompts: Prompts
     examples: Examples
-    base: Generator
+    base: MiniatureGenerator
     "The generator that is trained; its pictures are drawn as it says."
     near: tuple[str, ...]
     "Generators of near pairs."

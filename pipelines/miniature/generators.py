@@ -1,4 +1,4 @@
-"""The miniature's roster: generators of clearly different strength, each a config that loads into a sampler."""
+"""The miniature's roster: generators of clearly different strength, each a config that opens into a sampler."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from jaxtyping import UInt8
 from pydantic import Field
 
-from infra.config import Config
+from infra.dag.stage import Places
 from infra.lazy import lazy
 from infra.store.files import Folder
 from pipelines.miniature.text import TextOptions
+from pipelines.miniature.world.draw import SIZE
+from pipelines.models.generators.generator import Generator, Medium, Pixels, Request
+from pipelines.models.weights import Weights
 
 if TYPE_CHECKING:
     import torch
@@ -24,65 +28,77 @@ else:
 
 WEIGHTS = Path(__file__).parent / "weights"
 ROSTER = ("early", "middle", "pixart", "late", "policy")  # weakest first
-BATCH = 32  # pictures a forward pass, always: a picture's bytes must not depend on how many are asked for
+BATCH = 32
+"""Pictures per forward pass, always: a picture's bytes must not depend on how many are asked for."""
 
 
-class Generator(Config):
-    """A text-to-image model and how it is sampled."""
+class MiniatureGenerator(Generator):
+    """A text-to-picture model of the miniature world and how it is sampled."""
 
-    name: str = Field(min_length=1)
-    """Unique within a roster."""
-    weights: Folder
-    """A pipeline folder as diffusers saves it; safetensors only."""
+    weights: Weights
+    """A pipeline's folder as diffusers saves it (safetensors only), or a stage that trains one."""
     steps: int = Field(8, ge=1, le=1000)
     """Sampling steps."""
     guidance: float = Field(1.0, ge=0)
     """Classifier-free guidance; 1 reads the prompt alone."""
-    lora: Folder | None = None
-    """An adapter on the weights."""
+    lora: Weights | None = None
+    """An adapter on the weights, or a stage that trains one."""
 
-    def load(self, device: str = "cpu") -> Sampler:
+    @property
+    def medium(self) -> Medium:
+        return "image"
+
+    def open(self, device: str, places: Places) -> OpenMiniature:
         """The model on a device, in single precision."""
         from pipelines.miniature.pipeline import load_pipeline
 
-        lora = self.lora.local if self.lora else None
-        return Sampler(load_pipeline(self.weights.local, lora=lora, device=device), self)
+        lora = self.lora.folder(places) if self.lora else None
+        return OpenMiniature(load_pipeline(self.weights.folder(places), lora=lora, device=device), self)
 
-    def tuned(self, folder: Path, *, adapter: Literal["lora", "full"]) -> Generator:
-        """This generator with what tuning wrote: an adapter beside its weights, or weights in their place."""
-        trained = {"lora": {"lora": Folder(path=str(folder))}, "full": {"weights": Folder(path=str(folder))}}[adapter]
-        return self.model_copy(update={"name": f"{self.name}-tuned", **trained})
+    def tuned(self, trained: Weights, *, adapter: Literal["lora", "full"], name: str = "") -> MiniatureGenerator:
+        """This generator with what tuning trained: an adapter beside its weights, or weights in their place."""
+        part = {"lora": "lora", "full": "weights"}[adapter]
+        return self.model_copy(update={"name": name or f"{self.name}-tuned", part: trained})
 
 
-class Sampler:
-    """A loaded generator."""
+class OpenMiniature:
+    """A generator in memory."""
 
-    def __init__(self, pipeline: MiniaturePipeline, config: Generator) -> None:
+    def __init__(self, pipeline: MiniaturePipeline, config: MiniatureGenerator) -> None:
         self.pipeline = pipeline
         self.config = config
 
-    def sample(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[np.ndarray]:
-        """A picture uint8[24, 24, 3] a prompt; each depends on its own prompt and seed alone."""
-        pictures: list[np.ndarray] = []
-        for start in range(0, len(prompts), BATCH):
-            texts, numbers = list(prompts[start : start + BATCH]), list(seeds[start : start + BATCH])
-            missing = BATCH - len(texts)
-            generators = [torch.Generator().manual_seed(seed) for seed in numbers + [0] * missing]
-            out = self.pipeline(
-                texts + [""] * missing,
-                num_inference_steps=self.config.steps,
-                guidance_scale=self.config.guidance,
-                generator=generators,
-                output_type="np",
-            )
-            pictures += [np.asarray(image) for image in out.images[: len(texts)]]
-        return pictures
+    def sample(self, requests: Sequence[Request]) -> list[Pixels | Exception]:
+        """See `OpenGenerator`; a request with a first frame is refused."""
+        refused = ValueError(f"{self.config.name} makes pictures of texts alone; give it no first frame")
+        pictures = self.pictures(requests)
+        return [
+            refused if request.first_frame else picture[None] for request, picture in zip(requests, pictures, strict=True)
+        ]
+
+    def pictures(self, requests: Sequence[Request]) -> UInt8[np.ndarray, "requests 24 24 3"]:
+        """One picture for each request's prompt and seed."""
+        parts = [self._batch(requests[start : start + BATCH]) for start in range(0, len(requests), BATCH)]
+        return np.concatenate(parts) if parts else np.empty((0, SIZE, SIZE, 3), np.uint8)
+
+    def _batch(self, requests: Sequence[Request]) -> np.ndarray:
+        # Filled up with empty prompts: kernels choose their order of summation by the size of a batch.
+        filled = [*requests, *[Request("", 0)] * (BATCH - len(requests))]
+        images = self.pipeline(
+            [request.prompt for request in filled],
+            num_inference_steps=self.config.steps,
+            guidance_scale=self.config.guidance,
+            generator=[torch.Generator().manual_seed(request.seed) for request in filled],
+            output_type="np",
+        ).images
+        return np.asarray(images)[: len(requests)]
 
 
-def shipped(*, guidance: float = 1.0, steps: int = 8) -> tuple[Generator, ...]:
+def shipped(*, guidance: float = 1.0, steps: int = 8) -> tuple[MiniatureGenerator, ...]:
     """The generators that come with Salon, weakest first; the last is the policy."""
     return tuple(
-        Generator(name=name, weights=Folder(path=str(WEIGHTS / name)), guidance=guidance, steps=steps) for name in ROSTER
+        MiniatureGenerator(name=name, weights=Folder(path=str(WEIGHTS / name)), guidance=guidance, steps=steps)
+        for name in ROSTER
     )
 
 

@@ -19,7 +19,7 @@ from pipelines.laboratory.contenders import BASE, Claim, Contender, Data, Phase
 from pipelines.laboratory.trials import Trials
 from pipelines.miniature import generators, jurors
 from pipelines.miniature.family import MiniatureFamily
-from pipelines.miniature.generators import Generator
+from pipelines.miniature.generators import MiniatureGenerator
 from pipelines.miniature.world.draw import SIZE
 from pipelines.recipes.miniature import POLICY, SOURCES
 from pipelines.stages.arena import Arena
@@ -50,11 +50,11 @@ QUICK_NOISES = (0.0, 0.3)
 Grid = tuple[tuple[Phase, ...], ...]
 
 
-def roster() -> tuple[Generator, ...]:
+def roster() -> tuple[MiniatureGenerator, ...]:
     """Nine generators: the five shipped, and four of them sampled otherwise."""
     known = {one.name: one for one in generators.shipped()}
 
-    def variant(name: str, of: str, **changed: Any) -> Generator:
+    def variant(name: str, of: str, **changed: Any) -> MiniatureGenerator:
         return known[of].model_copy(update={"name": name, **changed})
 
     return (

@@ -35,7 +35,7 @@ SOURCES = (POLICY, "late", "middle")
 """Measured on training captions: pairs with much weaker generators teach to differ from them, and cost half the gain."""
 
 
-Named = TypeVar("Named", generators.Generator, jurors.JurorModel)
+Named = TypeVar("Named", generators.MiniatureGenerator, jurors.JurorModel)
 
 
 def _chosen(asked: tuple[str, ...], shipped: tuple[Named, ...], flag: str) -> tuple[Named, ...]:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+Split = Literal["train", "evaluation"]
+"""Disjoint sets of texts: nothing is learnt from prompts of the second."""
 
 
 @dataclass(frozen=True)

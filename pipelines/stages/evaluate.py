@@ -23,10 +23,12 @@ from pipelines.algorithms.metrics.bootstrap import Bootstrap, paired_difference
 from pipelines.algorithms.metrics.gate import Gate, Measure, judge
 from pipelines.algorithms.metrics.interval import Interval
 from pipelines.algorithms.metrics.win_rate import win_rate, wins
-from pipelines.miniature.generators import Generator
+from pipelines.miniature.generators import MiniatureGenerator
 from pipelines.miniature.jurors import JurorModel
 from pipelines.miniature.world.checker import check
 from pipelines.miniature.world.grammar import TASKS, Expectation
+from pipelines.models.generators.generator import Request
+from pipelines.models.weights import Made
 from pipelines.schemas.evaluation import Evaluation, EvaluationSummary
 from pipelines.stages.judge import opened
 from pipelines.stages.prompts import Prompts
@@ -48,7 +50,13 @@ class Comparison:
     """The worker: renders both, checks both, asks the jury in both orders and the reward model."""
 
     def __init__(
-        self, base: Generator, tuned: Generator, jury: Sequence[JurorModel], *, reward: RewardModel, resident: int
+        self,
+        base: MiniatureGenerator,
+        tuned: MiniatureGenerator,
+        jury: Sequence[JurorModel],
+        *,
+        reward: RewardModel,
+        resident: int,
     ) -> None:
         self.generators = {"base": base, "tuned": tuned}
         self.jury = list(jury)
@@ -59,19 +67,19 @@ class Comparison:
         """Loads both generators and the reward model; jurors as they are asked."""
         from pipelines.models.rewards.task_tokens import load_reward
 
-        self.samplers = {side: generator.load(device) for side, generator in self.generators.items()}
+        self.samplers = {side: generator.open(device, places) for side, generator in self.generators.items()}
         self.jurors = Resident(self.jury, load=opened, resident=self.resident)
         self.scorer = load_reward(Path(self.reward.folder), device=device)
 
     def run(self, cells: pa.Table) -> list[Evaluation]:
         """One row a cell, in order."""
         rows = cells.to_pylist()
-        texts, seeds = [row["text"] for row in rows], [row["seed"] for row in rows]
-        pictures = {side: sampler.sample(texts, seeds) for side, sampler in self.samplers.items()}
+        texts, asked = [row["text"] for row in rows], [Request(row["text"], row["seed"]) for row in rows]
+        pictures = {side: opened.pictures(asked) for side, opened in self.samplers.items()}
         images = {side: [encode_png(picture) for picture in drawn] for side, drawn in pictures.items()}
         png = {side: [image.bytes for image in encoded] for side, encoded in images.items()}
         jury = self._jury(texts, png["base"], png["tuned"])
-        rewards = {side: self.scorer.score(np.stack(drawn), texts, self.reward.t) for side, drawn in pictures.items()}
+        rewards = {side: self.scorer.score(drawn, texts, self.reward.t) for side, drawn in pictures.items()}
         found = []
         for i, row in enumerate(rows):
             expectation = Expectation.from_json(row["expectation"])
@@ -106,7 +114,7 @@ class Evaluate(RowStage):
     tables: ClassVar[Mapping[str, type]] = {"summary": EvaluationSummary}
 
     prompts: Prompts
-    base: Generator
+    base: MiniatureGenerator
     tune: Tune
     reward: Reward
     jury: tuple[JurorModel, ...]
@@ -147,7 +155,7 @@ class Evaluate(RowStage):
 
     def worker(self, inputs: RunInputs) -> Worker:
         """Everything that judges, on one device."""
-        tuned = self.base.tuned(inputs.weights(self.tune), adapter=self.tune.adapter.kind)
+        tuned = self.base.tuned(Made(stage=self.tune), adapter=self.tune.adapter.kind)
         reward = RewardModel(folder=str(inputs.weights(self.reward)), t=self.reward_time)
         return Comparison(self.base, tuned, self.jury, reward=reward, resident=max(len(self.jury), 1))
 

@@ -1,58 +1,84 @@
-"""Stage `render`: every generator of the roster on every training caption; one picture a row."""
+"""Stages `render` and `render_clips`: every generator of the roster on every prompt of the chosen splits.
+
+The seed of a picture is a hash of its prompt, its seed group and its number, never of a batch or a worker. By default each
+generator is a seed group of its own; with `seeds="shared"` all generators get the same seeds, so that two arms of an
+evaluation differ in their weights alone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar
+from itertools import groupby
+from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
 import pyarrow as pa
-from pydantic import Field, field_validator
+from pydantic import Field, model_validator
 
-from actors.media import encode_png
-from actors.protocols import LoadedSampler, Sampler
+from actors.media import encode_mp4, encode_png
 from actors.resident import Resident
 from infra.config import ConfigError
 from infra.dag.stage import Inputs, Places, RowStage, RunInputs, Worker
 from infra.identity import group_of, key_of, row_id, seed_of
-from infra.store.tables import Image
-from pipelines.miniature.generators import Generator
-from pipelines.schemas.samples import Picture
+from infra.store.tables import Image, Video
+from pipelines.models.generators.generator import Generator, OpenGenerator, Pixels, Request
+from pipelines.schemas.prompts import Split
+from pipelines.schemas.samples import Clip, Picture
 from pipelines.stages.prompts import Prompts
 from pipelines.stages.sources import Pictures
 
+CELL = ("id", "prompt_id", "text", "generator", "sample", "seed")
 
-class Renderer:
-    """Cells (id, prompt_id, text, generator, sample, seed) to pictures, rows of `row`."""
 
-    def __init__(self, samplers: Sequence[Sampler], *, row: type, resident: int = 1) -> None:
-        self.samplers = list(samplers)
+class RenderWorker:
+    """Cells (id, prompt_id, text, generator, sample, seed) to pictures or clips, rows of `row`."""
+
+    def __init__(self, roster: Sequence[Generator], *, row: type, resident: int) -> None:
+        self.roster = {generator.name: generator for generator in roster}
         self.row = row
         self.resident = resident
 
     def open(self, device: str, places: Places) -> None:
-        """Models load when the first cell asks for them."""
-        self.models = Resident(self.samplers, load=lambda sampler: sampler.load(device), resident=self.resident)
+        """A generator loads when its first cell comes."""
+        self.opened: Resident[Generator, OpenGenerator] = Resident(
+            self.roster.values(), load=lambda generator: generator.open(device, places), resident=self.resident
+        )
 
     def run(self, cells: pa.Table) -> list[Any]:
-        """One row a cell, in order; neighbouring cells of one generator are one batch."""
-        rows = cells.to_pylist()
-        pictures: list[Image] = []
-        start = 0
-        while start < len(rows):
-            stop = start
-            while stop < len(rows) and rows[stop]["generator"] == rows[start]["generator"]:
-                stop += 1
-            sampler: LoadedSampler = self.models.get(rows[start]["generator"])
-            part = rows[start:stop]
-            pictures += [encode_png(p) for p in sampler.sample([r["text"] for r in part], [r["seed"] for r in part])]
-            start = stop
-        return [self.row(**row, image=picture) for row, picture in zip(rows, pictures, strict=True)]
+        """A row or an exception for each cell, in order; neighbouring cells of one generator are sampled together."""
+        found: list[Any] = []
+        for name, group in groupby(cells.to_pylist(), key=lambda cell: cell["generator"]):
+            part = list(group)
+            results = self.opened.get(name).sample([Request(cell["text"], cell["seed"]) for cell in part])
+            found += [self._row(cell, result) for cell, result in zip(part, results, strict=True)]
+        return found
+
+    def _row(self, cell: dict[str, Any], result: Pixels | Exception) -> Any:
+        if isinstance(result, Exception):
+            return result
+        try:
+            return self.row(**cell, **encoded(result, self.roster[cell["generator"]]))
+        except ValueError as error:
+            return error
+
+
+def encoded(pixels: Pixels, generator: Generator) -> dict[str, Image | Video]:
+    """The file of a picture or clip, by the name of its column; raises ValueError for pixels that are neither."""
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[-1] != 3 or not pixels.size:
+        raise ValueError(
+            f"{generator.name} must give uint8[frames, height, width, 3], got {pixels.dtype}{list(pixels.shape)}"
+        )
+    if generator.medium == "video":
+        return {"video": encode_mp4(pixels, fps=generator.fps or 0)}
+    if len(pixels) > 1:
+        raise ValueError(f"{generator.name} must give one frame, got {len(pixels)}")
+    return {"image": encode_png(pixels[0])}
 
 
 class Render(RowStage, Pictures):
-    """Prompts in; a picture for each (training prompt, generator, sample) out.
+    """Prompts in; a picture for each (prompt, generator, sample) out.
 
-    The seed is a hash of (prompt, generator, sample): it does not depend on the batch, the worker or what else is rendered.
+    Adding prompts, a generator or samples computes the new pictures only. `RenderClips` is the same for clips.
     """
 
     name: ClassVar = "render"
@@ -60,43 +86,69 @@ class Render(RowStage, Pictures):
 
     prompts: Prompts
     roster: tuple[Generator, ...]
+    "Generators with distinct names, all of pictures."
     samples: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
-    "Pictures a generator makes of each prompt, by its name; one where it is not named."
+    "Pictures per prompt, by the generator's name; a generator that is not named makes one."
+    splits: tuple[Split, ...] = ("train",)
+    "Splits of the prompts that are rendered."
+    seeds: Literal["generator", "shared"] = "generator"
+    "Whether each generator has seeds of its own, or all of them the same."
+    seed: int = Field(0, ge=0)
+    "Another number gives other pictures of the same prompts."
 
-    @field_validator("roster")
-    @classmethod
-    def _distinct(cls, roster: tuple[Generator, ...]) -> tuple[Generator, ...]:
-        names = [generator.name for generator in roster]
-        if len(roster) < 2 or len(set(names)) != len(names):
-            raise ValueError(f"render needs at least two generators with distinct names, got {names}; change the roster")
-        return roster
+    @model_validator(mode="after")
+    def _possible(self) -> Render:
+        names = [generator.name for generator in self.roster]
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"{self.name} needs generators with distinct names, got {names}; change the roster")
+        if unknown := sorted(set(self.samples) - set(names)):
+            raise ValueError(f"samples names {unknown[0]!r}, which is not in the roster; it has {', '.join(names)}")
+        for generator in self.roster:
+            if generator.medium != self.medium:
+                raise ValueError(
+                    f"{self.name} makes rows of medium {self.medium!r}, but {generator.name} makes {generator.medium!r}; "
+                    "use RenderClips for clips and Render for pictures"
+                )
+        if not self.splits:
+            raise ValueError("splits is empty; name at least one split of the prompts")
+        return self
 
     def cells(self, inputs: Inputs) -> pa.Table:
         """Columns id, prompt_id, text, generator, sample, seed."""
         prompts = inputs.table(self.prompts, ["id", "text", "split"]).to_pylist()
-        names = {generator.name: key_of(generator) for generator in self.roster}
-        rows = []
-        for prompt in prompts:
-            if prompt["split"] != "train":
-                continue
-            for generator, identity in names.items():
-                group = group_of(generator, prompt["id"])
-                for sample in range(self.samples.get(generator, 1)):
-                    rows.append(
-                        {
-                            "id": row_id(group, self.name, self.version, prompt["text"], identity, sample),
-                            "prompt_id": prompt["id"],
-                            "text": prompt["text"],
-                            "generator": generator,
-                            "sample": sample,
-                            "seed": seed_of(prompt["text"], generator, sample),
-                        }
-                    )
+        keys = {generator.name: key_of(generator) for generator in self.roster}
+        rows = [
+            self._cell(prompt, generator, key=key, sample=sample)
+            for prompt in prompts
+            if prompt["split"] in self.splits
+            for generator, key in keys.items()
+            for sample in range(self.samples.get(generator, 1))
+        ]
         if not rows:
-            raise ConfigError("render needs training prompts, got none; raise --prompts")
+            raise ConfigError(f"{self.node} needs prompts of split {' or '.join(self.splits)}, got none; ask for more")
         return pa.Table.from_pylist(rows)
 
+    def _cell(self, prompt: dict[str, Any], generator: str, *, key: str, sample: int) -> dict[str, Any]:
+        group = group_of(generator, prompt["id"])
+        seed = seed_of(prompt["text"], generator if self.seeds == "generator" else "", self.seed, sample)
+        return {
+            "id": row_id(group, self.name, self.version, prompt["text"], key, sample, seed),
+            "prompt_id": prompt["id"],
+            "text": prompt["text"],
+            "generator": generator,
+            "sample": sample,
+            "seed": seed,
+        }
+
     def worker(self, inputs: RunInputs) -> Worker:
-        """A renderer with the whole roster, loaded one by one."""
+        """The whole roster, of which `resources.resident` generators stay loaded."""
         del inputs
-        return Renderer(self.roster, row=Picture, resident=self.resources.resident)
+        return RenderWorker(self.roster, row=self.row, resident=self.resources.resident)
+
+
+class RenderClips(Render):
+    """Prompts in; a clip for each (prompt, generator, sample) out, as MP4."""
+
+    name: ClassVar = "render_clips"
+    row: ClassVar = Clip
+    clips: ClassVar = True

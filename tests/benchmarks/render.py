@@ -13,10 +13,12 @@ from infra.dag.selection import Selection
 from infra.dag.stage import Resources
 from infra.store.artifacts import Store
 from pipelines.miniature.generators import shipped
+from pipelines.models.generators.generator import Request
 from pipelines.stages.prompts import Prompts
 from pipelines.stages.render import Render
 from tests.benchmarks.measure import Result
 from tests.benchmarks.quiet import Quiet
+from tests.support.places import NOWHERE
 
 PICTURES = 4000
 GENERATORS = ("policy", "late")
@@ -52,14 +54,15 @@ def bare(*, pictures: int) -> float:
     from pipelines.miniature.world.grammar import captions
 
     texts = [caption.text for caption in captions(made.prompts.train, split="train", seed=0)]
-    loaded = [generator.load() for generator in made.roster]
-    loaded[0].sample(texts[:128], list(range(128)))
+    loaded = [generator.open("cpu", NOWHERE) for generator in made.roster]
+    loaded[0].sample([Request(text, seed) for seed, text in enumerate(texts[:128])])
     start = time.perf_counter()
     count = 0
     for generator in loaded:
         for first in range(0, len(texts), made.shard_rows):
             part = texts[first : first + made.shard_rows]
-            count += len([encode_png(p) for p in generator.sample(part, list(range(first, first + len(part))))])
+            requests = [Request(text, seed) for seed, text in enumerate(part, start=first)]
+            count += len([encode_png(pixels[0]) for pixels in generator.sample(requests)])
     return count / (time.perf_counter() - start)
 
 

@@ -10,17 +10,19 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
+from actors.device import device_of
 from infra.dag.source import commit
 from infra.dag.stage import Context, TableStage
 from infra.identity import dumps, seed_of
 from infra.store.files import Folder
 from pipelines.algorithms.metrics.geneval import overall, task_accuracies
-from pipelines.miniature.generators import Generator
+from pipelines.miniature.generators import MiniatureGenerator
 from pipelines.miniature.rows import ZooScore
 from pipelines.miniature.stages.pretrain import Pretrain
 from pipelines.miniature.stages.train_juror import TrainJuror
 from pipelines.miniature.world.checker import check
 from pipelines.miniature.world.grammar import Caption, captions
+from pipelines.models.generators.generator import Request
 
 GUIDANCES = (1.0, 2.0)
 
@@ -45,7 +47,7 @@ class Zoo(TableStage):
             for snapshot in stage.options.snapshots:
                 folder = context.weights_out / snapshot.name
                 shutil.copytree(context.weights(stage) / snapshot.name, folder)
-                scores = [s for g in GUIDANCES for s in self._measure(snapshot.name, folder, g, held_out)]
+                scores = [s for g in GUIDANCES for s in self._measure(context, snapshot.name, folder, g, held_out)]
                 settings = stage.options.model_dump(mode="json")
                 (folder / "card.md").write_text(card(snapshot.name, settings, self.captions, scores))
                 yield from scores
@@ -54,9 +56,12 @@ class Zoo(TableStage):
             shutil.copytree(context.weights(stage), folder)
             (folder / "card.md").write_text(card(stage.label, stage.options.model_dump(mode="json"), 0, []))
 
-    def _measure(self, name: str, folder: Path, guidance: float, held_out: list[Caption]) -> list[ZooScore]:
-        loaded = Generator(name=name, weights=Folder(path=str(folder)), guidance=guidance).load()
-        pictures = loaded.sample([c.text for c in held_out], [seed_of("zoo", c.text, self.seed) for c in held_out])
+    def _measure(
+        self, context: Context, name: str, folder: Path, guidance: float, held_out: list[Caption]
+    ) -> list[ZooScore]:
+        generator = MiniatureGenerator(name=name, weights=Folder(path=str(folder)), guidance=guidance)
+        opened = generator.open(device_of(self.resources), context)
+        pictures = opened.pictures([Request(c.text, seed_of("zoo", c.text, self.seed)) for c in held_out])
         strict = [check(p, c.expectation).strict for p, c in zip(pictures, held_out, strict=True)]
         tasks = [c.task for c in held_out]
         by_task = task_accuracies(tasks, correct=strict)

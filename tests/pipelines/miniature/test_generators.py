@@ -18,6 +18,8 @@ from pipelines.miniature.generators import WEIGHTS, shipped, training
 from pipelines.miniature.pipeline import MiniaturePipeline, load_pipeline, to_model, to_pictures
 from pipelines.miniature.world.checker import check
 from pipelines.miniature.world.grammar import captions
+from pipelines.models.generators.generator import Request
+from tests.support.places import NOWHERE
 
 TEXTS = [caption.text for caption in captions(40, split="evaluation", seed=0)]
 
@@ -36,12 +38,22 @@ def policy():
 
 
 def test_a_picture_depends_on_its_prompt_and_seed_alone(policy):
-    sampler = policy.load()
-    together = sampler.sample(TEXTS, list(range(40)))
+    opened = policy.open("cpu", NOWHERE)
+    requests = [Request(text, seed) for seed, text in enumerate(TEXTS)]
+    together = opened.sample(requests)
     order = [37, 3, 21]
-    apart = sampler.sample([TEXTS[n] for n in order], order)
+    apart = opened.sample([requests[n] for n in order])
     for picture, n in zip(apart, order, strict=True):
-        assert np.array_equal(picture, together[n])
+        assert picture.shape == (1, 24, 24, 3) and np.array_equal(picture, together[n])
+
+
+def test_a_request_that_is_refused_leaves_its_neighbours_as_they_are(policy):
+    opened = policy.open("cpu", NOWHERE)
+    plain = [Request(text, seed) for seed, text in enumerate(TEXTS[:3])]
+    found = opened.sample([plain[0], Request(TEXTS[1], 1, first_frame=b"png"), plain[2]])
+    assert isinstance(found[1], ValueError) and "first frame" in str(found[1])
+    wanted = opened.sample(plain)
+    assert np.array_equal(found[0], wanted[0]) and np.array_equal(found[2], wanted[2])
 
 
 def test_strict_score_rises_along_the_roster():
@@ -49,7 +61,7 @@ def test_strict_score_rises_along_the_roster():
     scores = {}
     for generator in shipped(guidance=2.0):
         if generator.name in ("early", "late", "policy"):
-            pictures = generator.load().sample([c.text for c in asked], list(range(96)))
+            pictures = generator.open("cpu", NOWHERE).pictures([Request(c.text, n) for n, c in enumerate(asked)])
             scores[generator.name] = np.mean([check(p, c.expectation).strict for p, c in zip(pictures, asked, strict=True)])
     assert scores["early"] + 0.1 < scores["late"] < scores["policy"] + 0.05
     assert scores["policy"] > 0.6
@@ -59,7 +71,7 @@ def test_the_roster_is_distinct_and_every_member_samples():
     roster = shipped(steps=2)
     assert len({g.name for g in roster}) == len(roster) >= 4
     for generator in roster:
-        assert generator.load().sample(["a red circle"], [0])[0].shape == (24, 24, 3)
+        assert generator.open("cpu", NOWHERE).pictures([Request("a red circle", 0)]).shape == (1, 24, 24, 3)
 
 
 def test_all_shipped_generators_together_are_small():
@@ -72,17 +84,18 @@ def test_an_adapter_saved_by_diffusers_loads_and_changes_the_picture(policy, tmp
     StableDiffusion3Pipeline.save_lora_weights(
         str(tmp_path), transformer_lora_layers=get_peft_model_state_dict(pipe.transformer)
     )
-    tuned = policy.tuned(tmp_path, adapter="lora")
+    tuned = policy.tuned(Folder(path=str(tmp_path)), adapter="lora")
     assert tuned.name == "policy-tuned" and tuned.lora.local == tmp_path
     base, changed = (
-        g.load().pipeline("a red circle", latents=torch.ones(1, 3, 24, 24), output_type="np").images
+        g.open("cpu", NOWHERE).pipeline("a red circle", latents=torch.ones(1, 3, 24, 24), output_type="np").images
         for g in (policy, tuned)
     )
     assert not np.array_equal(base, changed)
 
 
 def test_a_full_tuning_takes_the_place_of_the_weights(policy, tmp_path):
-    assert policy.tuned(tmp_path, adapter="full").weights == Folder(path=str(tmp_path))
+    folder = Folder(path=str(tmp_path))
+    assert policy.tuned(folder, adapter="full").weights == folder
 
 
 def test_the_loader_of_diffusers_opens_the_folder(policy):
@@ -126,7 +139,7 @@ def test_every_shipped_folder_has_a_card_and_a_training():
 
 
 def test_configs_need_neither_torch_nor_diffusers():
-    modules = ("generators", "pretrain", "checker", "grammar", "draw", "text")
+    modules = ("generators", "making.pretrain", "world.checker", "world.grammar", "world.draw", "text")
     code = "; ".join(f"import pipelines.miniature.{name}" for name in modules)
     code += "; import sys; assert not {'torch', 'transformers', 'diffusers', 'ray'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])

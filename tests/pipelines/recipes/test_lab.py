@@ -94,6 +94,7 @@ def test_settings_that_diverge_are_not_chosen_and_a_trial_of_none_else_says_so(f
     phases = json.loads(cell["candidates"])[0]
     wild = [phases[0] | {"learning_rate": 1e30}]
     worker = trials.worker(inputs)
+    worker.open("cpu", inputs)
     row = worker._trial(cell | {"candidates": json.dumps([wild, phases]), "steps": 4})
     assert (row.candidate, row.failed, row.diverged, row.tried[0]) == (1, 1, "", 0.0)
     row = worker._trial(cell | {"candidates": json.dumps([wild, wild]), "steps": 4})

@@ -2,8 +2,6 @@
 
 from itertools import combinations
 
-import pytest
-
 from pipelines.miniature.generators import shipped
 from pipelines.stages.pair import Pairs
 from pipelines.stages.prompts import Prompts
@@ -47,10 +45,3 @@ def test_which_is_a_depends_on_the_pictures_alone():
     assert stage._of_prompt(PICTURES) == stage._of_prompt(PICTURES[::-1])
     first = [pair.picture_a < pair.picture_b for pair in pairs_of()]
     assert any(first) and not all(first)
-
-
-def test_a_roster_of_one_is_refused():
-    from infra.config import ConfigError
-
-    with pytest.raises(ConfigError, match="at least two generators"):
-        Render(prompts=Prompts(), roster=shipped()[:1])

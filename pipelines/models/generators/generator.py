@@ -1,0 +1,67 @@
+"""The interface of a generator: a frozen config that opens on a device and then turns requests into pixels.
+
+opened = generator.open("cuda", places)
+pictures = opened.sample([Request("a red circle", seed=7)])     # [uint8[1, height, width, 3]]
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from jaxtyping import UInt8
+from pydantic import Field
+
+from infra.config import Config
+from infra.dag.stage import Places
+
+Medium = Literal["image", "video"]
+Pixels = UInt8[np.ndarray, "frames height width 3"]
+"""RGB levels from 0 to 255; a picture is one frame."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One picture or clip that is asked for."""
+
+    prompt: str
+    seed: int
+    """In [0, 2^63): with the prompt and the first frame it decides every pixel."""
+    first_frame: bytes | None = None
+    """An encoded picture that the clip begins with; None: text alone."""
+
+
+class OpenGenerator(Protocol):
+    """A generator in memory, on a device."""
+
+    def sample(self, requests: Sequence[Request]) -> Sequence[Pixels | Exception]:
+        """One result for each request, in order.
+
+        A result depends on its own request alone, to the last bit: never on the other requests or on how many there are.
+        An exception in the place of a result says why this one request failed; the others stand.
+        """
+        ...
+
+
+class Generator(Config, ABC):
+    """What makes pictures or clips of prompts, and how it is sampled; its fields are its identity."""
+
+    name: str = Field(min_length=1)
+    """Unique within a roster; pictures, pairs and ratings carry it."""
+
+    @property
+    @abstractmethod
+    def medium(self) -> Medium:
+        """Whether it makes pictures or clips."""
+
+    @property
+    def fps(self) -> float | None:
+        """Frames per second of its clips; None for pictures."""
+        return None
+
+    @abstractmethod
+    def open(self, device: str, places: Places) -> OpenGenerator:
+        """Loads the models on `device` ("cpu" or "cuda"); `places` finds the weights that stages made."""
