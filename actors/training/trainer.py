@@ -27,7 +27,7 @@ from actors.training.objective import Objective
 from actors.training.options import TrainerOptions
 from actors.training.resume import CONFIG, HALTED, halt, refuse_another, settings_of
 from actors.training.statistics import Sums
-from actors.training.trackers import Tracker, Trackers, open_trackers
+from actors.training.trackers.tracker import Tracker, Trackers, open_trackers
 from infra.config import ConfigError
 from infra.identity import seed_of
 from infra.lazy import lazy

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from actors.training.engines.engine import EngineOptions
 from actors.training.launch import fit
 from actors.training.options import TrainerOptions
-from actors.training.trackers import Trackers
+from actors.training.trackers.tracker import Trackers
 from actors.training.trainer import EXPORT, PREVIEWS, TRACKED, Training, read_curve, train
 from infra.config import Config, ConfigError
 from infra.dag.stage import Context, Inputs, Resources, TableStage

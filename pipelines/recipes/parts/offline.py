@@ -14,7 +14,9 @@ from pydantic import Field
 
 from actors.training.engines.engine import AdamW, EngineOptions
 from actors.training.options import TrainerOptions
-from actors.training.trackers import MLflow, Trackers, WandB
+from actors.training.trackers.mlflow_runs import MLflow
+from actors.training.trackers.tracker import Trackers
+from actors.training.trackers.weights_and_biases import WandB
 from infra.config import Config, ConfigError
 from infra.dag.stage import Resources
 from infra.store.files import Folder

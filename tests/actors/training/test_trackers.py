@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 
 from actors.training.launch import here
-from actors.training.trackers import MLflow, Trackers, WandB, open_trackers
+from actors.training.trackers.mlflow_runs import MLflow
+from actors.training.trackers.tracker import Trackers, open_trackers
+from actors.training.trackers.weights_and_biases import WandB
 from actors.training.trainer import Training, train
 from infra.config import ConfigError
 from support.line import Line, line_options

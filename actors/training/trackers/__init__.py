@@ -1,0 +1,1 @@
+"""Where the curves and pictures of a training are shown."""
