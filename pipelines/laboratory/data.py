@@ -8,7 +8,6 @@ import pyarrow.compute as pc
 
 from infra.config import ConfigError
 from infra.identity import seed_of
-from pipelines.algorithms.rating.gap import posterior_gaps
 from pipelines.algorithms.rating.gaussian import rate
 from pipelines.laboratory.contenders import Data
 from pipelines.stages.arena import Arena
@@ -45,16 +44,12 @@ def with_gaps(examples: pa.Table, *, arena: Arena) -> pa.Table:
         second=[number[m[2]] for m in matches],
         choice=["tie" if m[3] else "a" for m in matches],
         players=len(number),
-        options=arena.rating,
+        options=arena.rating.model_copy(update={"orders": 1, "average": False}),
         generator=np.random.default_rng(arena.seed),
     )
-    known = [not tie and won in number and lost in number for _, won, lost, tie in zip(*columns.values(), strict=True)]
-    sides = [
-        [number[name] for name, fine in zip(columns[side], known, strict=True) if fine]
-        for side in ("generator_winner", "generator_loser")
-    ]
-    gaps = iter(posterior_gaps(sides[0], loser=sides[1], mu=strengths.mu, sigma=strengths.sigma))
-    column = pa.array([next(gaps) if fine else 0.0 for fine in known], pa.float64())
+    rated = {name: (strengths.mu[n], strengths.sigma[n]) for name, n in number.items()}
+    gaps = arena.gaps(columns["generator_winner"], losers=columns["generator_loser"], strengths=rated)
+    column = pa.array([None if tie else gap for gap, tie in zip(gaps, columns["tie"], strict=True)], pa.float64())
     return examples.set_column(examples.column_names.index("gap"), "gap", column)
 
 
@@ -76,7 +71,7 @@ def trivial(examples: pa.Table) -> pa.Table:
         taken[row] = order[(place + step) % len(order)]
     for name in ("loser", "generator_loser"):
         examples = examples.set_column(examples.column_names.index(name), name, examples[name].take(pa.array(taken)))
-    return examples.set_column(examples.column_names.index("gap"), "gap", pa.array(np.zeros(len(ids))))
+    return examples.set_column(examples.column_names.index("gap"), "gap", pa.nulls(len(ids), pa.float64()))
 
 
 def material(examples: pa.Table, *, data: Data, near: tuple[str, ...], noise: float, seed: int, arena: Arena) -> pa.Table:

@@ -106,6 +106,7 @@ def rank_memory(
     offload: Literal["none", "optimizer", "all"],
     bf16: bool,
     ema: bool,
+    factored: bool = False,
     reference: Literal["none", "adapter", "copy"],
     checkpointing: bool,
     micro_batch: int,
@@ -120,7 +121,8 @@ def rank_memory(
     * parameters: w P for full training, w (P + T) with a LoRA; divided by N at ZeRO 3, or off the GPU with offload "all",
       plus the at most 10^9 gathered at a time.
     * gradients: w T (plain torch: 4 T), divided by N from ZeRO 2 on; off the GPU with its optimizer, but for a bucket.
-    * optimizer: Adam's two moments, 8 T, and DeepSpeed's fp32 masters, 4 T; DeepSpeed divides them by N; 0 if offloaded.
+    * optimizer: Adam's two moments, 8 T, and DeepSpeed's fp32 masters, 4 T; DeepSpeed divides them by N; 0 if offloaded,
+      next to nothing where the second moment is `factored` (Adafactor, in plain torch).
     * reference: w P for a copy, which every rank holds whole; 0 for the disabled adapter or cached errors.
     * ema: 4 T; it lies where the masters lie: DeepSpeed divides it by N, and it is offloaded with them.
     * activations: 2 members x pairs x tokens x values kept a token x w.
@@ -131,7 +133,7 @@ def rank_memory(
     weight = BF16 if bf16 else FP32
     stored = weight if zero else FP32 + (BF16 if bf16 else 0)
     gradient = weight if zero else FP32
-    masters = 3 * FP32 if zero else 2 * FP32
+    masters = 3 * FP32 if zero else 0 if factored else 2 * FP32
     parameters, beside = _parameters(
         (whole * weight if lora else 0) + trained * stored,
         gathered=min(whole, MOST_LIVE) * weight,

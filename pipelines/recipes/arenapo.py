@@ -1,45 +1,135 @@
-"""Recipe `arenapo`: Diffusion-DPO, or DSPO, with margins from an arena of the pairs' generators (ArenaPO, section 5.1).
+"""Recipe `arenapo`: ArenaPO's margins on Diffusion-DPO or DSPO, and every baseline of its tables at the same budget.
 
-2,000 steps of 2,048 pairs, everything else as Diffusion-DPO has it (Wallace et al., 2024, section 5.1): beta 2,000 for
-SD1.5 and 5,000 for SDXL, learning rate (2000 / beta) 2.048e-8, a quarter of the steps of linear warm-up. The coefficient c
-of the gap is searched on a grid in the paper; its value is missing from the text we have, so it is a flag.
+2,000 steps of 2,048 pairs of Pick-a-Pic v2 (ArenaPO, section 5.1); all else "identical to Diffusion-DPO". That has two
+readings. Diffusion-DPO's public launchers have a rate of 1e-8 per pair of the batch (2.048e-5), beta 5,000 and weight decay
+0.01 for both models, with AdamW and 500 steps of warm-up for SD1.5, Adafactor and 200 for SDXL: the default here. Its text
+has a rate of (2000 / beta) 2.048e-8 (`--rate paper`), at which 2,000 steps of AdamW move no weight by more than 4.1e-5.
+
+The coefficient c of the gap is searched on a grid in the paper; its value is missing from the text we have, so it is a
+flag. `--form sft | mapo | kto`, or `dspo | sdpo | diffusion_dpo` with `--gap none`, are the paper's baselines at the same
+budget; `--gap 2` is the uniform margin 2.0 of its Table 5, which replaces the gap and not its product with c.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from actors.training.engines.engine import Adafactor, AdamW
+from infra.config import ConfigError
 from infra.dag.stage import Stage
 from pipelines.algorithms.preference.diffusion_dpo import DiffusionDPO
 from pipelines.algorithms.preference.dspo import DSPO
-from pipelines.algorithms.preference.margin import ArenaMargin, FixedMargin, Margin, NoMargin
+from pipelines.algorithms.preference.kto import KTO
+from pipelines.algorithms.preference.loser_gradient import SafeScale, Unscaled
+from pipelines.algorithms.preference.mapo import MaPO
+from pipelines.algorithms.preference.margin import Margin
+from pipelines.algorithms.preference.methods import AnyMethod
+from pipelines.algorithms.preference.sft import SFT
 from pipelines.recipes.parts.offline import Run, Setup, Source, stage
+
+Form = Literal["sft", "mapo", "diffusion_dpo", "dspo", "sdpo", "kto"]
+Gap = Literal["arena", "reward"] | Annotated[float, Field(ge=0, allow_inf_nan=False)] | None
 
 PAIRS = 851_293  # of Pick-a-Pic v2's training split, ties dropped
 SIDES = {"sd15": 512, "sdxl": 1024}
-BETAS = {"sd15": 2000.0, "sdxl": 5000.0}
+WARM_UP = {"sd15": 500, "sdxl": 200}
+BATCH, BETA = 2048, 5000.0
+RATE_PER_PAIR = 1e-8
+WITH_MARGIN = ("diffusion_dpo", "dspo", "sdpo")
+
+
+def _margin(form: Form, gap: Gap, scale: float) -> Margin | None:
+    """The margin of the form; None for one that has none."""
+    if form not in WITH_MARGIN:
+        if gap not in (None, "arena"):
+            raise ConfigError(
+                f"--gap {gap}: {form} has no margin; leave --gap out, or choose --form {'|'.join(WITH_MARGIN)}"
+            )
+        return None
+    return Margin() if gap is None else Margin(scale=scale, gap=gap)
+
+
+def _method(form: Form, *, margin: Margin | None, beta: float | None, sums: bool) -> AnyMethod:
+    """The loss, with the beta of the public code where none is given."""
+    if form == "sft":
+        if beta is not None:
+            raise ConfigError(f"--beta {beta:g}: sft has no beta; leave it out, or choose another --form")
+        return SFT()
+    if form == "mapo":
+        return MaPO() if beta is None else MaPO(beta=beta)
+    kl = BETA if beta is None else beta
+    if form == "kto":
+        return KTO(beta=kl)
+    assert margin is not None, "every other form has a margin"
+    if form == "dspo":
+        logit: float | Literal["sum"] = "sum" if sums else BETA
+        return DSPO(logit_beta=logit, margin=margin) if beta is None else DSPO(beta=beta, logit_beta=logit, margin=margin)
+    return DiffusionDPO(beta=kl, margin=margin, loser_gradient=SafeScale(mu=0.9) if form == "sdpo" else Unscaled())
 
 
 def arenapo(
     *,
-    model: Annotated[Literal["sd15", "sdxl"], Field(description="the generator")] = "sd15",
-    form: Annotated[Literal["diffusion_dpo", "dspo"], Field(description="loss with the margin")] = "diffusion_dpo",
-    margin: Annotated[
-        Literal["arena", "fixed", "none"], Field(description="the arena's gaps, one for all, none")
+    model: Annotated[Literal["sd15", "sdxl"], Field(description="generator that is trained")] = "sd15",
+    form: Annotated[Form, Field(description="loss: diffusion_dpo, dspo and sdpo take a margin")] = "diffusion_dpo",
+    gap: Annotated[
+        Gap,
+        Field(
+            description="quality gap of a pair, of which its margin is made where the form has one: arena, reward (a "
+            "reward model's lead), a number (one gap for all pairs, on the arena's scale), or none"
+        ),
     ] = "arena",
-    scale: Annotated[float, Field(ge=0, description="c of the arena's gaps, or the fixed margin itself")] = 0.1,
-    adapter: Annotated[Literal["full", "lora"], Field(description="what is trained")] = "full",
+    scale: Annotated[float, Field(ge=0, description="coefficient c: the margin is c times the gap")] = 0.1,
+    beta: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            description="KL weight on mean errors, 5000 by default; for mapo the weight of its margin (0.1), for dspo of "
+            "its second term (0.001, below 1)",
+        ),
+    ] = None,
+    dspo_sums: Annotated[
+        bool, Field(description="dspo: its one beta on summed errors, as printed, in place of 5000 on mean errors")
+    ] = False,
+    rate: Annotated[
+        Literal["launcher", "paper"],
+        Field(
+            description="learning rate: 1e-8 per pair of the batch as in public code, or (2000/beta) 2.048e-8 as printed"
+        ),
+    ] = "launcher",
+    learning_rate: Annotated[float | None, Field(gt=0, description="highest learning rate, instead of --rate")] = None,
+    optimizer: Annotated[
+        Literal["adamw", "adafactor"] | None, Field(description="adamw for sd15 and adafactor for sdxl by default")
+    ] = None,
+    adapter: Annotated[Literal["full", "lora"], Field(description="what is trained: all weights, or a LoRA")] = "full",
+    rank: Annotated[int | None, Field(ge=1, description="rank of the LoRA, 64 by default; its alpha is twice that")] = None,
     source: Source = Source(),
     setup: Setup = Setup(),
 ) -> Stage:
     """import -> import_labels -> arena -> examples -> tune."""
-    data = source.data(expected=PAIRS, side=SIDES[model], arena=margin == "arena")
-    margins: dict[str, Margin] = {"arena": ArenaMargin(scale=scale), "fixed": FixedMargin(value=scale), "none": NoMargin()}
-    beta = BETAS[model]
-    # DSPO's own beta scales its bracket; the margin is on the scale of `inside`, as Diffusion-DPO has it.
-    dspo, dpo = DSPO(inside_beta=beta, margin=margins[margin]), DiffusionDPO(beta=beta, margin=margins[margin])
-    method = dspo if form == "dspo" else dpo
-    run = Run(steps=2000, batch=2048, learning_rate=2000 / beta * 2.048e-8, warm_up=500)
-    return stage(source.model(model, adapter), data, method, run.of(source), setup=setup, label=form)
+    if dspo_sums and form != "dspo":
+        raise ConfigError(f"--dspo-sums: {form} has no such beta; choose --form dspo")
+    if rank is not None and adapter == "full":
+        raise ConfigError(f"--rank {rank}: all weights are trained; choose --adapter lora")
+    margin = _margin(form, gap, scale)
+    method = _method(form, margin=margin, beta=beta, sums=dspo_sums)
+    data = source.data(
+        expected=PAIRS, side=SIDES[model], arena=margin is not None and margin.scale > 0 and margin.gap == "arena"
+    )
+    kl = method.beta if isinstance(method, DiffusionDPO | KTO) else BETA
+    chosen = optimizer or ("adafactor" if model == "sdxl" else "adamw")
+    run = Run(
+        steps=2000,
+        batch=BATCH,
+        learning_rate=RATE_PER_PAIR * BATCH if rate == "launcher" else 2000 / kl * 2.048e-8,
+        warm_up=WARM_UP[model],
+        optimizer=Adafactor(weight_decay=0.01) if chosen == "adafactor" else AdamW(betas=(0.9, 0.999), weight_decay=0.01),
+    ).of(source)
+    trained = source.model(model, adapter)
+    if rank is not None:
+        trained = replace(trained, rank=rank, alpha=2.0 * rank)
+    if learning_rate is not None:
+        run = replace(run, learning_rate=learning_rate)
+    return stage(trained, data, method, run, setup=setup, label=form)

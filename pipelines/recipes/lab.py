@@ -10,7 +10,7 @@ from pydantic import Field
 from infra.config import ConfigError
 from infra.dag.stage import Resources
 from pipelines.algorithms.preference.flow_dpo import FlowDPO
-from pipelines.algorithms.preference.margin import ArenaMargin, FixedMargin
+from pipelines.algorithms.preference.margin import Margin
 from pipelines.algorithms.preference.polynomial import AutoAlpha, FixedAlpha
 from pipelines.algorithms.preference.rwr import RWR
 from pipelines.algorithms.preference.sft import SFT
@@ -77,7 +77,7 @@ def _margins(uniform: bool) -> Grid:
     """Two learning rates by two margins."""
     found = []
     for scale in MARGINS:
-        margin = FixedMargin(value=scale * MEAN_GAP) if uniform else ArenaMargin(scale=scale)
+        margin = Margin(scale=scale, gap=MEAN_GAP if uniform else "arena")
         found += [(Phase(method=FlowDPO(margin=margin), learning_rate=rate),) for rate in RATES]
     return tuple(found)
 

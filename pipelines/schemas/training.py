@@ -42,7 +42,7 @@ class Example:
     height: int
     width: int
     agreement: float  # share of the jury that said so, in [0, 1]
-    gap: float  # the arena's posterior gap, 0 or more; 0 without an arena
+    gap: float | None  # posterior gap of the order above, 0 or more; None for ties, without an arena, or of an unrated side
     reward_winner: float  # only differences within a pair and their spread over the data mean something
     reward_loser: float
 

@@ -75,18 +75,19 @@ class JurorStatistics:
 
 @dataclass(frozen=True)
 class Rating:
-    """One generator's strength."""
+    """Strength of one generator."""
 
     generator: str
     mu: float  # TrueSkill scale: starts at 25
     sigma: float  # starts at 25/3
+    mu_spread: float | None  # standard deviation of mu - mean(mu) over orders of the games; None if only one was played
     score: float  # mu - 3 sigma
     games: int
     wins: int
     losses: int
     ties: int
     bt_strength: float  # Bradley-Terry log-strength, mean zero
-    bt_low: float  # 95 % bootstrap interval
+    bt_low: float  # 95 % bootstrap interval over prompts
     bt_high: float
 
 
@@ -99,11 +100,3 @@ class Match:
     generator_a: str
     generator_b: str
     choice: str  # a | b | tie
-
-
-@dataclass(frozen=True)
-class Gap:
-    """Posterior expectation of winner's minus loser's quality (ArenaPO, theorem 1)."""
-
-    pair_id: str
-    gap: float  # > 0, on the rating's scale

@@ -1,70 +1,102 @@
-"""Stage `arena`: preferences to one Gaussian strength a generator, and the posterior gap of every pair (ArenaPO)."""
+"""Stage `arena`: preferences to one Gaussian strength per generator (ArenaPO, section 4.1).
+
+Pictures by an unknown generator do not play: their rating would mix everything that is not recorded. They are counted.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from infra.config import ConfigError
 from infra.dag.stage import Context, Inputs, TableStage
 from infra.identity import seed_of
 from pipelines.algorithms.rating.bradley_terry import BradleyTerryRating, fit_with_intervals
 from pipelines.algorithms.rating.counts import count
-from pipelines.algorithms.rating.gap import posterior_gaps
+from pipelines.algorithms.rating.gap import GapSpread, posterior_gaps
 from pipelines.algorithms.rating.gaussian import GaussianRating, rate
-from pipelines.schemas.votes import Gap, Match, Rating
+from pipelines.exchange.pairs import UNKNOWN
+from pipelines.schemas.votes import Match, Rating
 from pipelines.stages.label import Label
 from pipelines.stages.sources import Labels
 
 
 class Arena(TableStage):
-    """Preferences in; ratings out, with the order of the matches and the gap of every decided pair beside."""
+    """Preferences in; ratings out, with the matches in the order in which they were played beside.
+
+    `examples` makes the posterior gaps of its pairs from the ratings, once it is clear which picture is the winner.
+    """
 
     name: ClassVar = "arena"
+    version: ClassVar = 2
     row: ClassVar = Rating
-    tables: ClassVar[Mapping[str, type]] = {"matches": Match, "gaps": Gap}
+    tables: ClassVar[Mapping[str, type]] = {"matches": Match}
 
     labels: Labels
     rating: GaussianRating = GaussianRating()
-    "TrueSkill-like updates in the stored order."
+    "TrueSkill-like updates in an order of the matches drawn by hash."
+    spread: GapSpread = "rating"
+    "What a gap's spread is made of: the strengths' uncertainty (the paper's), or that and the spread of single pictures."
     bradley_terry: BradleyTerryRating = BradleyTerryRating()
-    "The order-free rating reported beside."
+    "The rating reported beside, which does not depend on the order of the matches."
     seed: int = Field(0, ge=0)
-    "Of the match order and the bootstrap."
+    "Seed of the order of the matches and of the bootstrap."
 
-    def _matches(self, context: Context) -> list[Match]:
-        """Games between different generators, in an order drawn by hash: not the order in which they were judged."""
-        columns = ["id", "generator_a", "generator_b", "choice"]
+    @model_validator(mode="after")
+    def _gaps_have_a_spread(self) -> Arena:
+        if self.rating.tau == 0 and self.spread == "rating":
+            raise ConfigError(
+                "arena: with rating.tau = 0 the uncertainty of strengths goes to 0, and with it the gap of every "
+                "surprising win; set spread to picture, or tau above 0"
+            )
+        return self
+
+    def gaps(
+        self, winners: Sequence[str], *, losers: Sequence[str], strengths: Mapping[str, tuple[float, float]]
+    ) -> list[float | None]:
+        """The posterior gap of pairs whose winners and losers are by these generators; None where one is not rated."""
+        beta = self.rating.beta if self.spread == "picture" else 0.0
+        return posterior_gaps(winners, losers=losers, strengths=strengths, beta=beta)
+
+    def _matches(self, context: Context) -> tuple[list[Match], list[str]]:
+        """Games between different known generators with their prompts, in an order drawn by hash and not as judged."""
+        columns = ["id", "prompt_id", "generator_a", "generator_b", "choice"]
         rows: list[dict[str, Any]] = context.table(self.labels, columns).to_pylist()
-        rows = [row for row in rows if row["generator_a"] != row["generator_b"]]
-        rows.sort(key=lambda row: seed_of("match", self.seed, row["id"]))
-        return [Match(n, r["id"], r["generator_a"], r["generator_b"], r["choice"]) for n, r in enumerate(rows)]
+        known = [row for row in rows if UNKNOWN not in (row["generator_a"], row["generator_b"])]
+        context.metric("unknown_generator", len(rows) - len(known))
+        played = [row for row in known if row["generator_a"] != row["generator_b"]]
+        played.sort(key=lambda row: seed_of("match", self.seed, row["id"]))
+        matches = [Match(n, r["id"], r["generator_a"], r["generator_b"], r["choice"]) for n, r in enumerate(played)]
+        return matches, [row["prompt_id"] for row in played]
 
     def run(self, context: Context) -> Iterator[Rating]:
         """Ratings, strongest first."""
-        matches = self._matches(context)
+        matches, prompts = self._matches(context)
         names = sorted({m.generator_a for m in matches} | {m.generator_b for m in matches})
         if len(names) < 2:
-            raise ConfigError(f"arena needs votes on 2 generators, got {len(names)}; add one to the roster")
+            raise ConfigError(
+                f"arena needs votes on 2 generators that are known, got {len(names)}; add one to the roster, or import "
+                "pairs that say who made each picture"
+            )
         number = {name: place for place, name in enumerate(names)}
         first = [number[m.generator_a] for m in matches]
-        second = [number[m.generator_b] for m in matches]
-        choice = [m.choice for m in matches]
+        games: dict[str, Any] = {"second": [number[m.generator_b] for m in matches], "choice": [m.choice for m in matches]}
+        games["players"] = len(names)
+        strengths = rate(first, **games, options=self.rating, generator=np.random.default_rng(self.seed))
+        counts = count(first, **games)
         generator = np.random.default_rng(self.seed)
-        strengths = rate(first, second=second, choice=choice, players=len(names), options=self.rating, generator=generator)
-        counts = count(first, second=second, choice=choice, players=len(names))
-        strong = fit_with_intervals(counts, options=self.bradley_terry, generator=np.random.default_rng(self.seed))
+        strong = fit_with_intervals(first, **games, prompt=prompts, options=self.bradley_terry, generator=generator)
         context.emit("matches", matches)
-        context.emit("gaps", self._gaps(context, number, strengths.mu, strengths.sigma))
         scores = strengths.scores()
         for place in sorted(range(len(names)), key=lambda p: -scores[p]):
             yield Rating(
                 generator=names[place],
                 mu=strengths.mu[place],
                 sigma=strengths.sigma[place],
+                mu_spread=strengths.spread[place],
                 score=scores[place],
                 games=int(counts.won[place] + counts.lost[place] + counts.tied[place]),
                 wins=int(counts.won[place]),
@@ -75,18 +107,7 @@ class Arena(TableStage):
                 bt_high=float(strong.high[place]),
             )
 
-    def _gaps(self, context: Context, number: dict[str, int], mu: list[float], sigma: list[float]) -> list[Gap]:
-        """Every decided pair, those within one generator included: their prior difference is zero."""
-        columns = ["id", "generator_a", "generator_b", "choice"]
-        rows = [r for r in context.table(self.labels, columns).to_pylist() if r["choice"] != "tie"]
-        rows = [r for r in rows if r["generator_a"] in number and r["generator_b"] in number]
-        sides = {"a": ("generator_a", "generator_b"), "b": ("generator_b", "generator_a")}
-        winner = [number[row[sides[row["choice"]][0]]] for row in rows]
-        loser = [number[row[sides[row["choice"]][1]]] for row in rows]
-        gaps = posterior_gaps(winner, loser=loser, mu=mu, sigma=sigma)
-        return [Gap(row["id"], gap) for row, gap in zip(rows, gaps, strict=True)]
-
     def expected_rows(self, inputs: Inputs) -> int | None:
-        """One a generator of the roster; who made imported pictures is known when they are read."""
+        """One per generator of the roster; who made imported pictures is known when they are read."""
         del inputs
         return len(self.labels.pairs.pictures.roster) if isinstance(self.labels, Label) else None

@@ -82,7 +82,7 @@ class Examples(RowStage):
     labels: Labels
     encoded: Encode
     arena: Arena | None = None
-    "Where the gaps come from; without, they are 0."
+    "Whose ratings the gaps are made from, in the order that the labels or the alignment decide; without it there are none."
     alignment: Scalarisation | None = None
     "Which dimensions decide, with which weights; None: the overall label."
     shard_rows: int = Field(4096, ge=1)
@@ -96,7 +96,7 @@ class Examples(RowStage):
         sizes = inputs.table(self.encoded, name="sizes")
         shapes = zip(*(sizes[name].to_pylist() for name in SHAPE), strict=True)
         shape_of = dict(zip(sizes["id"].to_pylist(), shapes, strict=True))
-        gaps, verdicts = self._gaps(inputs), self._verdicts(inputs, labels)
+        verdicts, strengths = self._verdicts(inputs, labels), self._strengths(inputs)
         settings = {kind: self.encoded.settings(kind) for kind in (LATENT, TEXT)}
         pieces = []
         for batch in labels.to_batches(max_chunksize=AT_ONCE):  # a million labels are not held as a million dicts
@@ -110,10 +110,10 @@ class Examples(RowStage):
                     name = self.encoded.id_of(LATENT, row[f"picture_{letter}"], settings=settings[LATENT])
                     cell |= {side: name, f"generator_{side}": row[f"generator_{letter}"]}
                     cell |= {f"{side}_{n}": v for n, v in zip(SHAPE, shape_of.get(name, (None,) * 3), strict=True)}
-                cell |= {"tie": verdict.margin == 0, "agreement": verdict.agreement, "gap": gaps.get(row["id"], 0.0)}
+                cell |= {"tie": verdict.margin == 0, "agreement": verdict.agreement}
                 rewards = {"reward_winner": abs(verdict.margin) / 2, "reward_loser": -abs(verdict.margin) / 2}
                 found.append(cell | rewards | {"lacking": verdict.lacking})
-            pieces.append(pa.Table.from_pylist(found))
+            pieces.append(pa.Table.from_pylist(self._with_gaps(found, strengths)))
         return pa.concat_tables(pieces, promote_options="permissive")
 
     def _verdicts(self, inputs: Inputs, labels: pa.Table) -> dict[str, Verdict]:
@@ -142,11 +142,20 @@ class Examples(RowStage):
             found[pair] = Verdict(margin if abs(margin) > LEAST else 0.0, agreed)
         return found
 
-    def _gaps(self, inputs: Inputs) -> dict[str, float]:
+    def _strengths(self, inputs: Inputs) -> dict[str, tuple[float, float]]:
+        """(mu, sigma) of the generators that the arena rated."""
         if self.arena is None:
             return {}
-        gaps = inputs.table(self.arena, name="gaps")
-        return dict(zip(gaps["pair_id"].to_pylist(), gaps["gap"].to_pylist(), strict=True))
+        table = inputs.table(self.arena, ["generator", "mu", "sigma"]).to_pylist()
+        return {row["generator"]: (row["mu"], row["sigma"]) for row in table}
+
+    def _with_gaps(self, cells: list[dict[str, Any]], strengths: dict[str, tuple[float, float]]) -> list[dict[str, Any]]:
+        """The cells with the gap of their final order; None for ties and where a side is not rated."""
+        if self.arena is None:
+            return [cell | {"gap": None} for cell in cells]
+        sides = ([cell[f"generator_{side}"] for cell in cells] for side in ("winner", "loser"))
+        gaps = self.arena.gaps(next(sides), losers=next(sides), strengths=strengths)
+        return [cell | {"gap": None if cell["tie"] else gap} for cell, gap in zip(cells, gaps, strict=True)]
 
     def worker(self, inputs: RunInputs) -> Worker:
         """Checks; no model."""

@@ -59,7 +59,7 @@ class Report(TableStage):
             nodes=gather.nodes(self, lineage),
             ratings=rows(self.arena),
             duels=gather.duels(matches),
-            gaps=context.table(self.arena, ["gap"], name="gaps")["gap"].to_pylist(),
+            gaps=context.table(self.tune.examples, ["gap"])["gap"].drop_null().to_pylist(),
             jurors=rows(self.labels, "jurors"),
             labels=gather.labels(preferences),
             reward_accuracy=sorted(rows(self.reward), key=lambda row: row.t),

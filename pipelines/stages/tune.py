@@ -186,6 +186,7 @@ class Tune(TableStage, Trained):
             offload=engine.offload,
             bf16=engine.bf16,
             ema=self.trainer.ema is not None,
+            factored=self.trainer.optimizer.kind == "adafactor",
             reference="none" if self.reference_kind == "cached" else self.reference_kind,
             checkpointing=self.checkpointing,
             micro_batch=min(self.trainer.micro_batch, -(-self.trainer.batch // workers)),

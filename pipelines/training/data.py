@@ -6,6 +6,7 @@ sum than the budget are read once and kept; larger data sets are read as needed,
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -57,8 +58,9 @@ class Batch:
     size: tuple[int, int]  # (height, width) in pixels
 
     def column(self, name: str) -> torch.Tensor:
-        """A numeric column of the examples, float[b]."""
-        return torch.tensor([float(row[name]) for row in self.rows])
+        """A numeric column of the examples, float[b]; NaN where a value is missing."""
+        values = (row[name] for row in self.rows)
+        return torch.tensor([math.nan if value is None else float(value) for value in values])
 
 
 class Latents:

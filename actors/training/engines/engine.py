@@ -20,7 +20,7 @@ else:
 STEP = "step"
 
 State = dict[str, "torch.Tensor"]
-"""`param/NAME` and every moment of the optimiser (`exp_avg/NAME`, …) for every trained parameter, whole, in fp32; `step`.
+"""`param/NAME` and each moment of the optimiser (`exp_avg/NAME`, …) of every trained parameter, whole and in fp32; `step`.
 
 With an average of the parameters also `ema/NAME`.
 """
@@ -70,7 +70,7 @@ class Adafactor(Config):
     """Share of a weight that one step removes, as a multiple of the learning rate."""
 
     def build(self, parameters: list[nn.Parameter], *, learning_rate: float) -> torch.optim.Optimizer:
-        """The one of transformers: torch's multiplies the rate by the parameter's size, which the paper's code does not."""
+        """The one of transformers: torch's multiplies the rate by the parameter's own size, which public code does not."""
         from transformers.optimization import Adafactor as Implementation
 
         return Implementation(

@@ -1,6 +1,6 @@
 """Diffusion-DPO on the errors of noise or v predictions (Wallace et al., 2024, eq. 14).
 
-inside has the factor 1/2 of the paper's public code; one public script drops it, and its 2500 is 5000 here.
+The preference logit has the factor 1/2 of the paper's public code; one public script drops it, and its 2500 is 5000 here.
 """
 
 from __future__ import annotations

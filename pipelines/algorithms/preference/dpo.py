@@ -1,9 +1,9 @@
-"""What all DPO forms share: -log sigma(inside - margin), with the terms the papers add to it as options.
+"""What all DPO forms share: -log sigma(preference logit - margin), with the terms the papers add to it as options.
 
-The order of composition: the loser's gradient is scaled inside `inside` (Diffusion-SDPO), the margin is taken off
-(ArenaPO, eq. 14), the polynomial term is added at p = sigma(inside - margin) (Poly-DPO, eq. 9), and the label's confidence
-mixes or weighs the result. With the default of each, this is DPO. The exchanged pair of a soft label has the same margin:
-either member, were it the better one, should win by the gap.
+The order of composition: the loser's gradient is scaled within the preference logit (Diffusion-SDPO), the margin is
+subtracted (ArenaPO, eq. 14), the polynomial term is added at p = sigma(logit - margin) (Poly-DPO, eq. 9), and the label's
+confidence mixes or weighs the result. With the default of each, this is DPO. The exchanged pair of a soft label has the
+same margin: either member, were it the better one, should win by the gap.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from pydantic import Field
 from infra.lazy import lazy
 from pipelines.algorithms.preference.confidence import HardLabels, LabelConfidence
 from pipelines.algorithms.preference.loser_gradient import LoserGradient, Unscaled, scaled
-from pipelines.algorithms.preference.margin import Margin, NoMargin
-from pipelines.algorithms.preference.pairwise import Method, PairBatch, PairLosses, Reference, figures, inside
+from pipelines.algorithms.preference.margin import Margin
+from pipelines.algorithms.preference.pairwise import Method, PairBatch, PairLosses, Reference, figures, preference_logit
 from pipelines.algorithms.preference.polynomial import FixedAlpha, Polynomial, polynomial_losses
 
 if TYPE_CHECKING:
@@ -29,12 +29,12 @@ else:
 
 
 class DPO(Method):
-    """-log sigma(inside - margin) for every pair that has a winner, and the options of it."""
+    """-log sigma(logit - margin) for every pair that has a winner, and the options of it."""
 
     beta: float = Field(gt=0, allow_inf_nan=False)
     """KL weight on mean errors: higher stays closer to the reference. With sums, divide it by the number of elements."""
-    margin: Margin = NoMargin()
-    """By how much the winner should win."""
+    margin: Margin = Margin()
+    """By how much the preference logit of the winner should exceed 0."""
     polynomial: Polynomial = FixedAlpha()
     """Poly-DPO's term: where confident and undecided pairs get their weight."""
     loser_gradient: LoserGradient = Unscaled()
@@ -58,19 +58,19 @@ class DPO(Method):
 
     def statistics(self, batch: PairBatch) -> dict[str, Float[torch.Tensor, " pairs"]]:
         """What an alpha and a loser's scale of the whole batch are made from."""
-        lead = inside(batch.winner, loser=batch.loser, beta=self.beta_at(batch.t))
-        return self.polynomial.statistics(lead) | self.loser_gradient.statistics(batch)
+        logit = preference_logit(batch.winner, loser=batch.loser, beta=self.beta_at(batch.t))
+        return self.polynomial.statistics(logit) | self.loser_gradient.statistics(batch)
 
     def losses(self, batch: PairBatch, *, means: Mapping[str, float]) -> PairLosses:
         """The loss of every pair; ln 2 + alpha / 2 where the policy is the reference and the margin 0."""
         alpha = self.polynomial.value(means)
         scales = self.loser_gradient.scales(batch, means=means)
-        lead = inside(batch.winner, loser=scaled(batch.loser, scales=scales), beta=self.beta_at(batch.t))
-        margin = self.margin.margins(batch.gap)
+        logit = preference_logit(batch.winner, loser=scaled(batch.loser, scales=scales), beta=self.beta_at(batch.t))
+        margin = self.margin.margins(batch)
         losses = self.confidence.losses(
-            lambda: polynomial_losses(lead - margin, alpha=alpha),
-            exchanged=lambda: polynomial_losses(-lead - margin, alpha=alpha),
+            lambda: polynomial_losses(logit - margin, alpha=alpha),
+            exchanged=lambda: polynomial_losses(-logit - margin, alpha=alpha),
             agreement=batch.agreement,
         )
-        own = {"inside": lead.detach(), "alpha": torch.full_like(batch.t, alpha), "loser_scale": scales}
+        own = {"preference_logit": logit.detach(), "alpha": torch.full_like(batch.t, alpha), "loser_scale": scales}
         return PairLosses(losses=losses, metrics=figures(batch) | own)

@@ -32,7 +32,7 @@ class KTO(Method):
 
     method: Literal["kto"] = "kto"
     beta: float = Field(5000.0, gt=0, allow_inf_nan=False)
-    """KL weight on mean errors, without the 1/2 of `inside`."""
+    """KL weight on mean errors, without the 1/2 of the preference logit."""
     desirable: float = Field(1.0, gt=0, allow_inf_nan=False)
     """Weight of desirable pictures."""
     undesirable: float = Field(1.0, ge=0, allow_inf_nan=False)

@@ -1,9 +1,9 @@
-"""What preference losses on pairs share: the material of a batch, the implicit reward margin, and what is reported.
+"""What preference losses on pairs share: the material of a batch, the preference logit, and what is reported.
 
-inside = -(beta / 2) [(E_w - Eref_w) - (E_l - Eref_l)] (Wallace et al., 2024, eq. 14; Liu et al., 2025, eq. 6) is the
-margin by which the policy, seen as a reward model, prefers the winner. All four errors are per-sample means at one
-shared noise and one shared time; the reference's carry no gradient. A method turns a batch into a loss per pair: never
-average `inside` over the batch first.
+The preference logit -(beta / 2) [(E_w - Eref_w) - (E_l - Eref_l)] (Wallace et al., 2024, eq. 14; Liu et al., 2025, eq. 6)
+is the log-odds with which the policy, seen as a reward model, prefers the winner. All four errors are per-sample means at
+one shared noise and one shared time; the reference's carry no gradient. A method turns a batch into a loss per pair: never
+average the logit over the batch first.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class PairBatch:
     t: Float[torch.Tensor, " pairs"]
     """Time of all predictions, in [0, 1]; 1 is noise."""
     gap: Float[torch.Tensor, " pairs"]
-    """The arena's posterior gap, 0 or more (`rating.gap`); zeros where there is no arena."""
+    """The arena's posterior gap, 0 or more, on the rating's scale (`rating.gap`); NaN where it is not known."""
     agreement: Float[torch.Tensor, " pairs"]
     """Share of the jury that said so, in [0, 1]; ones where unknown."""
     tie: Bool[torch.Tensor, " pairs"]
@@ -116,8 +116,10 @@ class Method(Config, ABC):
         """The loss of every pair; `means` are those of `statistics` over the whole batch, {} where it has none."""
 
 
-def inside(winner: Member, *, loser: Member, beta: float | Float[torch.Tensor, " pairs"]) -> Float[torch.Tensor, " pairs"]:
-    """-(beta / 2) [(E_w - Eref_w) - (E_l - Eref_l)]; `beta` one number, or one a pair."""
+def preference_logit(
+    winner: Member, *, loser: Member, beta: float | Float[torch.Tensor, " pairs"]
+) -> Float[torch.Tensor, " pairs"]:
+    """-(beta / 2) [(E_w - Eref_w) - (E_l - Eref_l)]; `beta` is one number, or one number per pair."""
     return -0.5 * beta * (winner.drift - loser.drift)
 
 

@@ -50,9 +50,9 @@ class FixedAlpha(Config):
             )
         return self
 
-    def statistics(self, inside: Float[torch.Tensor, " pairs"]) -> dict[str, Float[torch.Tensor, " pairs"]]:
+    def statistics(self, logit: Float[torch.Tensor, " pairs"]) -> dict[str, Float[torch.Tensor, " pairs"]]:
         """None."""
-        del inside
+        del logit
         return {}
 
     def value(self, means: Mapping[str, float]) -> float:
@@ -73,9 +73,9 @@ class AutoAlpha(Config):
     """r at which alpha is 0, whatever the confidence: between conflict (0) and unanimity (1)."""
     needs_statistics: ClassVar[bool] = True
 
-    def statistics(self, inside: Float[torch.Tensor, " pairs"]) -> dict[str, Float[torch.Tensor, " pairs"]]:
+    def statistics(self, logit: Float[torch.Tensor, " pairs"]) -> dict[str, Float[torch.Tensor, " pairs"]]:
         """p - 1/2 and its square; p without the margin, so that a policy that is its reference has p = 1/2."""
-        lean = torch.sigmoid(inside.detach()) - 0.5
+        lean = torch.sigmoid(logit.detach()) - 0.5
         return {CONFIDENCE: lean, SQUARE: lean.square()}
 
     def value(self, means: Mapping[str, float]) -> float:

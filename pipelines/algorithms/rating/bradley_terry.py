@@ -7,29 +7,30 @@ method with step halving. The order of the games does not matter.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field
 
 from infra.config import Config, ConfigError
-from pipelines.algorithms.rating.counts import Counts
+from pipelines.algorithms.rating.counts import Counts, count
 
 _TOLERANCE = 1e-10
 _STEPS = 200
 
 
 class BradleyTerryRating(Config):
-    """How strengths are fitted."""
+    """How strengths are fitted: options of the fit and of its intervals."""
 
     ties: Literal["half", "davidson"] = "half"
     """A tie as half a win of each, or as an outcome of its own, which does not shrink the strengths."""
     prior: float = Field(0.01, ge=0)
     """Precision of a normal prior on each strength. 0 is pure likelihood: infinite for who wins or loses everything."""
     resamples: int = Field(200, ge=20)
-    """Bootstrap resamples of the votes."""
+    """Bootstrap resamples of the prompts, each with all its votes."""
     level: float = Field(0.95, gt=0, lt=1)
     """Confidence of the interval."""
 
@@ -79,23 +80,45 @@ def fit(counts: Counts, *, options: BradleyTerryRating) -> FittedStrengths:
     return FittedStrengths(strength=strength - strength.mean(), tie_weight=tie_weight)
 
 
-def fit_with_intervals(counts: Counts, *, options: BradleyTerryRating, generator: np.random.Generator) -> StrengthIntervals:
-    """Strengths with intervals from resampling the votes (one multinomial over the counted outcomes a resample)."""
-    upper = np.triu(counts.ties)
-    cells = np.concatenate([counts.wins.ravel(), upper.ravel()])
-    total = int(cells.sum())
-    if total == 0:
+def fit_with_intervals(
+    first: Sequence[int],
+    *,
+    second: Sequence[int],
+    choice: Sequence[str],
+    prompt: Sequence[str],
+    players: int,
+    options: BradleyTerryRating,
+    generator: np.random.Generator,
+) -> StrengthIntervals:
+    """Strengths of the players with intervals from resampling prompts, each with all votes on its pictures.
+
+    `choice` is a (first won), b or tie. Votes of one prompt share its pictures and are not independent; resampling them one
+    by one would give intervals that are too narrow.
+    """
+    counts = count(first, second=second, choice=choice, players=players)
+    if not len(choice):
         raise ConfigError("an arena needs votes, got none; judge some pairs first")
-    shape = counts.wins.shape
+    cells = _cells(first, second=second, choice=choice, players=players)
+    names, place = np.unique(np.asarray(prompt, dtype=object).astype(str), return_inverse=True)
+    # A resample may lose the only win of a player: without a prior its strength would be infinite.
+    kept = options if options.prior > 0 else options.model_copy(update={"prior": 1e-6})
     drawn = []
-    for sample in generator.multinomial(total, cells / total, size=options.resamples):
-        wins, ties = sample[: counts.wins.size].reshape(shape), sample[counts.wins.size :].reshape(shape)
-        # A resample may lose the only win of a player: without a prior its strength would be infinite.
-        kept = options if options.prior > 0 else options.model_copy(update={"prior": 1e-6})
+    for times in generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=options.resamples):
+        tally = np.bincount(cells, weights=times[place], minlength=2 * players**2).astype(np.int64)
+        wins, ties = tally.reshape(2, players, players)
         drawn.append(fit(Counts(wins=wins, ties=ties + ties.T), options=kept).strength)
     tail = (1 - options.level) / 2
     low, high = np.quantile(np.stack(drawn), [tail, 1 - tail], axis=0)
     return StrengthIntervals(strength=fit(counts, options=options).strength, low=low, high=high)
+
+
+def _cells(
+    first: Sequence[int], *, second: Sequence[int], choice: Sequence[str], players: int
+) -> Int[np.ndarray, " games"]:
+    """The cell that each game adds 1 to, in a table of wins [winner, loser] followed by one of ties [first, second]."""
+    a, b, outcome = np.asarray(first), np.asarray(second), np.asarray(choice, dtype=object)
+    decided = np.where(outcome == "b", b * players + a, a * players + b)
+    return decided + np.where(outcome == "tie", players**2, 0)
 
 
 class _Problem:

@@ -1,8 +1,8 @@
 """Gaussian strengths from two-player games, as TrueSkill updates them (Herbrich et al., 2006), ties included.
 
 Every game adds tau^2 to both variances, then conditions on the outcome. With tau > 0 the mean remembers about the last
-hundred games, and sigma settles near 0.8 as in ArenaPO's tables; with tau = 0 nothing is forgotten, what is left of the
-order of the games can be averaged away, and sigma goes to 0.
+hundred games, so it depends on their order, and sigma settles near 0.8 as in ArenaPO's tables; with tau = 0 nothing is
+forgotten, what is left of the order of the games can be averaged away, and sigma goes to 0.
 
 Plain floats in one loop: games are sequential, so arrays do not help, and numpy's scalars are slower.
 """
@@ -12,10 +12,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist, fmean
+from statistics import NormalDist, fmean, stdev
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from infra.config import Config, ConfigError
 from pipelines.algorithms.rating.normal import ROOT_HALF, ROOT_TWO_OVER_PI, TAIL, hazard
@@ -31,21 +31,32 @@ class GaussianRating(Config):
     beta: float = Field(25 / 6, gt=0)
     """Spread of one picture's quality around its generator's strength."""
     tau: float = Field(25 / 300, ge=0)
-    """Uncertainty added by every game; 0 forgets nothing."""
-    draw_probability: float = Field(0.10, gt=0, lt=1)
-    """Share of ties expected between equals; sets the width of a tie."""
-    orders: int = Field(1, ge=1)
-    """Orders of the games to average over: the given one, then shuffled ones. More than 1 needs tau = 0."""
+    """Uncertainty added by every game; 0 forgets nothing, and sigma goes to 0. Gaps then need the spread "picture", see
+    `rating.gap`."""
+    draw_probability: float = Field(0.10, ge=0, lt=1)
+    """Share of ties expected between equals; sets the width of a tie. ArenaPO's formula has 0: nothing is a tie."""
+    orders: int = Field(8, ge=1)
+    """Orders in which the games are played: the given one, then shuffled ones. Their spread in mu says how much of a
+    strength is the order of its games; with 1 it is not known."""
+    average: bool = False
+    """Strengths are the means over all orders instead of those of the given order. Needs tau = 0."""
+
+    @model_validator(mode="after")
+    def _averages_what_is_kept(self) -> GaussianRating:
+        if self.average and self.tau > 0:
+            raise ConfigError(f"GaussianRating: average = True averages what tau = {self.tau} forgets; set tau to 0")
+        return self
 
 
 @dataclass(frozen=True)
 class Strengths:
-    """One entry a player."""
+    """One entry per player."""
 
     mu: list[float]
     sigma: list[float]
-    spread: list[float]
-    """Standard deviation of mu over the orders; 0 with one order."""
+    spread: list[float | None]
+    """Standard deviation over orders of the games of mu minus the mean of all mu, since only differences mean something;
+    None with one order."""
 
     def scores(self) -> list[float]:
         """mu - 3 sigma: a strength that is almost certainly exceeded."""
@@ -61,24 +72,35 @@ def rate(
     options: GaussianRating,
     generator: np.random.Generator,
 ) -> Strengths:
-    """Strengths after the games in their order; `choice` is a (first won), b or tie; `generator` shuffles."""
-    if options.orders > 1 and options.tau > 0:
-        raise ConfigError(
-            f"GaussianRating: orders = {options.orders} averages what tau = {options.tau} forgets; set tau to 0"
-        )
+    """Strengths after the games in their order; `choice` is a (first won), b or tie; `generator` shuffles.
+
+    The winner of the first game gains as much as the loser loses (4.396 of 25, TrueSkill's published example):
+
+    >>> options = GaussianRating(orders=1)
+    >>> made = rate([0], second=[1], choice=["a"], players=2, options=options, generator=np.random.default_rng(0))
+    >>> [round(mu, 3) for mu in made.mu]
+    [29.396, 20.604]
+    """
     if players < 2:
         raise ConfigError(f"a rating needs votes on 2 generators, got {players}; add one to the roster")
     games = list(zip(first, second, choice, strict=True))
+    if options.draw_probability == 0 and (ties := sum(outcome == "tie" for *_, outcome in games)):
+        raise ConfigError(
+            f"GaussianRating: draw_probability = 0 leaves no room for ties, and {ties} of {len(games)} games are ties; "
+            "set it above 0, or leave ties out"
+        )
     runs = []
     for turn in range(options.orders):
         order = games if turn == 0 else [games[place] for place in generator.permutation(len(games)).tolist()]
         runs.append(_play(order, players=players, options=options))
     mus = list(zip(*(mu for mu, _ in runs), strict=True))
-    variances = list(zip(*(variance for _, variance in runs), strict=True))
+    centred = [[value - fmean(mu) for value in mu] for mu, _ in runs]
+    kept = runs if options.average else runs[:1]
+    variances = zip(*(variance for _, variance in kept), strict=True)
     return Strengths(
-        mu=[fmean(values) for values in mus],
+        mu=[fmean(values[: len(kept)]) for values in mus],
         sigma=[math.sqrt(fmean(values)) for values in variances],
-        spread=[float(np.std(values, ddof=1)) if len(values) > 1 else 0.0 for values in mus],
+        spread=[stdev(values) if len(values) > 1 else None for values in zip(*centred, strict=True)],
     )
 
 

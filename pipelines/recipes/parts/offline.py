@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from actors.training.engines.engine import AdamW, EngineOptions
+from actors.training.engines.engine import AdamW, AnyOptimizer, EngineOptions
 from actors.training.options import TrainerOptions
 from actors.training.trackers.mlflow_runs import MLflow
 from actors.training.trackers.tracker import Trackers
@@ -170,6 +170,7 @@ class Run:
     learning_rate: float
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warm_up: int = 0
+    optimizer: AnyOptimizer = field(default_factory=lambda: AdamW(betas=(0.9, 0.999)))
 
     def of(self, source: Source) -> Run:
         """With the user's steps and batch; the rate is in proportion to the batch, as in the papers' tables."""
@@ -183,7 +184,10 @@ class Setup(Config):
 
     workers: Annotated[int, Field(ge=1, le=4096, description="training workers")] = 16
     gpus: Annotated[float, Field(ge=0, description="GPUs a worker")] = 1.0
-    zero: Annotated[Literal["1", "2", "3"], Field(description="DeepSpeed ZeRO stage")] = "2"
+    zero: Annotated[
+        Literal["0", "1", "2", "3"] | None,
+        Field(description="DeepSpeed ZeRO stage, or 0 for plain torch, which adafactor needs; 2, or 0 with adafactor"),
+    ] = None
     offload: Annotated[Literal["none", "optimizer", "all"], Field(description="what lies in the host's memory")] = "none"
     micro_batch: Annotated[int, Field(ge=1, description="pairs a backward pass and GPU")] = 4
     precision: Annotated[Literal["bf16", "fp32"], Field(description="of weights and activations; errors are fp32")] = "bf16"
@@ -207,9 +211,18 @@ class Setup(Config):
         """Of the weights."""
         return "bfloat16" if self.precision == "bf16" else "float32"
 
-    def engine(self) -> EngineOptions:
-        """DeepSpeed."""
-        return EngineOptions(zero=int(self.zero), offload=self.offload, bf16=self.precision == "bf16")  # type: ignore[arg-type]
+    def engine(self, optimizer: AnyOptimizer) -> EngineOptions:
+        """DeepSpeed, or plain torch where the optimiser needs whole parameters or the user says so."""
+        bf16 = self.precision == "bf16"
+        factored = optimizer.kind == "adafactor"
+        if factored and self.zero not in (None, "0"):
+            raise ConfigError(
+                f"--zero {self.zero}: adafactor needs whole parameters, which DeepSpeed divides; leave --zero out, or "
+                "choose --optimizer adamw"
+            )
+        if factored or self.zero == "0":
+            return EngineOptions(kind="torch", offload=self.offload, bf16=bf16)
+        return EngineOptions(zero=int(self.zero or "2"), offload=self.offload, bf16=bf16)  # type: ignore[arg-type]
 
     def previews(self, data: Data, model: Model) -> Previews:
         """In the shape of a square training picture; a clip has the shortest length."""
@@ -255,8 +268,8 @@ def stage(
             learning_rate=run.learning_rate,
             schedule=run.schedule,
             warm_up=run.warm_up,
-            optimizer=AdamW(betas=(0.9, 0.999)),
-            engine=setup.engine(),
+            optimizer=run.optimizer,
+            engine=setup.engine(run.optimizer),
             ema=setup.ema,
             seed=setup.seed,
             micro_batch=setup.micro_batch,

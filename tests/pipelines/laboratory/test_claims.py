@@ -165,7 +165,7 @@ def test_trivial_pairs_have_every_loser_once_and_never_one_of_their_own_prompt()
     clean = table(60)
     made = trivial(clean).to_pylist()
     prompt_of = {row["loser"]: row["prompt_id"] for row in clean.to_pylist()}
-    assert all(not row["tie"] and prompt_of[row["loser"]] != row["prompt_id"] and row["gap"] == 0 for row in made)
+    assert all(not row["tie"] and prompt_of[row["loser"]] != row["prompt_id"] and row["gap"] is None for row in made)
     assert trivial(clean).equals(trivial(clean)) and len(made) == 45
     with pytest.raises(ConfigError, match="two prompts"):
         trivial(table(8, prompts=1))

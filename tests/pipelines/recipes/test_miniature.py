@@ -17,6 +17,7 @@ from infra.store.artifacts import Store
 from pipelines.recipes.miniature import miniature
 from pipelines.schemas.evaluation import GateReason
 from pipelines.schemas.samples import Picture
+from pipelines.schemas.training import Example
 from pipelines.schemas.votes import Preference, Vote
 from tests.benchmarks.quiet import Quiet
 
@@ -119,8 +120,8 @@ def test_preferences_name_both_pictures_and_the_gap_is_positive(finished):
     preferences = store.artifact(stage("label")).table(Preference).to_pylist()
     assert {p["choice"] for p in preferences} <= {"a", "b", "tie"}
     arena = store.artifact(stage("arena"))
-    gaps = arena.table(stage("arena").tables["gaps"], name="gaps")["gap"].to_pylist()
-    assert len(gaps) == sum(p["choice"] != "tie" for p in preferences) and min(gaps) > 0
+    gaps = store.artifact(stage("examples")).table(Example, ["gap", "tie"]).to_pylist()
+    assert all(row["gap"] is None if row["tie"] else row["gap"] > 0 for row in gaps)
     order = arena.table(stage("arena").tables["matches"], name="matches")["position"].to_pylist()
     assert order == list(range(len(order)))
 

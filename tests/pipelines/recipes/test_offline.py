@@ -18,6 +18,7 @@ from infra.dag.source import Sources
 from infra.dag.stage import topological
 from infra.store.artifacts import Store
 from jobs.recipes import call_recipe
+from pipelines.algorithms.preference.margin import Margin
 from pipelines.recipes.arenapo import arenapo
 from pipelines.recipes.flow_dpo_video import flow_dpo_video, weights_of
 from pipelines.recipes.vipo_image import vipo_image
@@ -185,9 +186,71 @@ def test_the_papers_settings_are_the_recipes():
     video = trained_by(flow_dpo_video)["flow_dpo"]
     assert (video.adapter.rank, video.adapter.alpha, video.trainer.batch, video.method.beta) == (64, 128, 64, 500)
     assert video.trainer.learning_rate == 5e-6
-    arena = trained_by(arenapo, model="sdxl")["diffusion_dpo"]
-    assert arena.trainer.learning_rate == pytest.approx(8.192e-9) and arena.examples.arena is not None
-    assert json.dumps(arena.description)
+    assert json.dumps(video.description)
+
+
+def tuning(**flags):
+    return next(s for s in topological(built(arenapo, **flags)) if s.name == "tune")
+
+
+def test_arenapo_has_the_rate_and_the_optimiser_of_the_public_launchers_and_the_printed_rate_as_an_option():
+    small, large = tuning(), tuning(model="sdxl")
+    assert [one.trainer.learning_rate for one in (small, large)] == pytest.approx([2.048e-5] * 2)
+    assert (small.method.beta, large.method.beta) == (5000.0, 5000.0)
+    assert (small.trainer.warm_up, large.trainer.warm_up) == (500, 200)
+    assert (small.trainer.optimizer.kind, small.trainer.engine.kind, small.trainer.engine.zero) == ("adamw", "deepspeed", 2)
+    assert (large.trainer.optimizer.kind, large.trainer.engine.kind) == ("adafactor", "torch")
+    assert tuning(batch=64).trainer.learning_rate == pytest.approx(64e-8)
+    assert tuning(rate="paper").trainer.learning_rate == pytest.approx(8.192e-9)
+    assert tuning(rate="paper", beta=2000).trainer.learning_rate == pytest.approx(2.048e-8)
+    assert tuning(learning_rate=1e-6, adapter="lora", rank=8).trainer.learning_rate == 1e-6
+    assert tuning(adapter="lora", rank=8).adapter.alpha == 16
+
+
+def test_a_uniform_margin_replaces_the_gap_and_not_the_product():
+    assert tuning(gap=2.0, scale=0.1).method.margin == Margin(scale=0.1, gap=2.0)
+    assert tuning(gap=2.0).examples.arena is None and tuning().examples.arena is not None
+    assert tuning(gap=None).method.margin == Margin() and tuning(gap=None).examples.arena is None
+
+
+@pytest.mark.parametrize("form", ["sft", "mapo", "diffusion_dpo", "dspo", "sdpo", "kto"])
+def test_every_baseline_is_planned_at_the_budget_of_arenapo(form, tmp_path):
+    stages = topological(built(arenapo, form=form))
+    assert stages[-1].trainer == tuning().trainer and stages[-1].label == form
+    assert all(Planner(Store(tmp_path), Policy(), Sources(None)).plan(stage) for stage in stages)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"form": "mapo", "gap": 2.0}, "--gap 2.0: mapo has no margin"),
+        ({"form": "sft", "beta": 5.0}, "--beta 5: sft has no beta"),
+        ({"form": "kto", "dspo_sums": True}, "choose --form dspo"),
+        ({"rank": 8}, "--rank 8: all weights are trained"),
+        ({"model": "sdxl", "zero": "2"}, "--zero 2: adafactor needs whole parameters"),
+    ],
+)
+def test_what_means_nothing_for_a_form_is_refused_with_the_remedy(flags, message):
+    with pytest.raises(ConfigError, match=message):
+        built(arenapo, **flags)
+
+
+def test_arenapo_rates_known_generators_and_takes_a_step_with_its_margins(executor, tmp_path):
+    known = [{"generator_a": "x", "generator_b": "y"}, {"generator_a": "y", "generator_b": "x"}]
+    rows = [pair(n) | (known[n % 2] if n % 3 else {"generator_a": "unknown"}) for n in range(12)]
+    write_pairs(tmp_path / "pairs", rows)
+    write_tiny("sd15", tmp_path / "sd15")
+    store = Store(tmp_path / "store")
+    given = {"weights": str(tmp_path / "sd15"), "pairs": str(tmp_path / "pairs"), "side": 32, "optimizer": "adafactor"}
+    target = built(arenapo, **SMALL | given | {"steps": 1, "workers": 1, "adapter": "lora", "rank": 2})
+    Runner(store, executor, Quiet(), recipe="arenapo").run(target, Selection())
+    gaps = [row["gap"] for row in store.artifact(node(target, "examples")).table(Example).to_pylist()]
+    assert sum(gap is None for gap in gaps) == 4 and min(gap for gap in gaps if gap is not None) > 0
+    (row,) = store.artifact(target).table(TuneStep).to_pylist()
+    # At its start the policy is its reference: the loss of a pair is ln(1 + exp(margin)), its margin c times its gap.
+    losses = np.log1p(np.exp(0.1 * np.array([gap or 0.0 for gap in gaps])))
+    assert losses.min() <= row["loss"] <= losses.max() and row["loss"] > np.log(2)
+    assert row["gradient_norm"] > 0
 
 
 def test_a_smaller_batch_takes_a_smaller_rate():

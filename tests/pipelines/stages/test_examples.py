@@ -6,9 +6,13 @@ import pyarrow as pa
 import pytest
 
 from actors.shard import ShardJob, ShardRunner
+from infra.config import ConfigError
 from infra.dag.stage import Resources
 from pipelines.algorithms.preference.scalarisation import Linear, Single
+from pipelines.algorithms.rating.gap import posterior_gap
+from pipelines.algorithms.rating.gaussian import GaussianRating
 from pipelines.schemas.training import Example
+from pipelines.stages.arena import Arena
 from pipelines.stages.encode import LATENT, Encode, Encoders
 from pipelines.stages.examples import Examples
 from pipelines.stages.imported import ImportedLabels, ImportedPictures, PairFiles
@@ -38,7 +42,7 @@ def label(number, choice, *, score=1.0, agreement=1.0):
     return {"id": f"pair{number}", "choice": choice, "agreement": agreement, "score": score} | fixed | pictures
 
 
-def examples(encode, labels, *, margins=(), sizes=None, alignment=None):
+def examples(encode, labels, *, margins=(), sizes=None, alignment=None, strengths=None, **options):
     settings = encode.settings(LATENT)
     shapes = []
     for one in labels:
@@ -48,7 +52,10 @@ def examples(encode, labels, *, margins=(), sizes=None, alignment=None):
             if height:
                 shapes.append({"id": name, "kind": LATENT, "source": "", "frames": 1, "height": height, "width": width})
     tables = {"import_labels": labels, "encode/sizes": shapes, "import_labels/dimensions": list(margins)}
-    stage = Examples(labels=ImportedLabels(pictures=encode.pictures), encoded=encode, alignment=alignment)
+    given = ImportedLabels(pictures=encode.pictures)
+    arena = None if strengths is None else Arena(labels=given, **options)
+    tables["arena"] = [{"generator": name, "mu": mu, "sigma": 0.8} for name, mu in (strengths or {}).items()]
+    stage = Examples(labels=given, encoded=encode, alignment=alignment, arena=arena)
     cells = stage.cells(Tables(tables))
     runner = ShardRunner(ShardJob(None, Example, 10, stage.worker(None), Resources(), None))  # type: ignore[arg-type]
     rows, errors = runner.compute(cells, 0)
@@ -107,3 +114,35 @@ def test_dimensions_on_different_scales_weigh_the_same(encode):
     given = margins(0, VQ=100.0, TA=-0.2) + margins(1, VQ=-100.0, TA=-0.2)
     rows, _ = examples(encode, [label(0, "a"), label(1, "a")], margins=given, alignment=Linear(weights={"VQ": 1, "TA": 1}))
     assert rows["pair0"]["tie"] and rows["pair1"]["generator_winner"] == "y"
+
+
+def test_the_gap_follows_the_winner_that_the_alignment_names_and_not_the_overall_label(encode):
+    given = margins(0, TA=-1.0) + margins(1, TA=1.0)
+    labels, strengths = [label(0, "a"), label(1, "tie")], {"x": 27.0, "y": 25.0}
+    surprising, expected = (
+        posterior_gap(won, sigma_winner=0.8, mu_loser=lost, sigma_loser=0.8) for won, lost in ((25.0, 27.0), (27.0, 25.0))
+    )
+    rows, _ = examples(encode, labels, margins=given, alignment=Single(dimension="TA"), strengths=strengths)
+    assert (rows["pair0"]["generator_winner"], rows["pair0"]["gap"]) == ("y", pytest.approx(surprising))
+    assert (rows["pair1"]["generator_winner"], rows["pair1"]["gap"]) == ("x", pytest.approx(expected))
+    rows, _ = examples(encode, labels, strengths=strengths)
+    assert rows["pair0"]["gap"] == pytest.approx(expected) and rows["pair1"]["gap"] is None
+
+
+def test_a_gap_is_missing_without_an_arena_and_where_a_generator_is_not_rated(encode):
+    assert examples(encode, [label(0, "a")])[0]["pair0"]["gap"] is None
+    assert examples(encode, [label(0, "a")], strengths={"x": 27.0})[0]["pair0"]["gap"] is None
+
+
+def test_a_gap_may_have_the_spread_of_single_pictures(encode):
+    strengths = {"x": 27.0, "y": 25.0}
+    rows, _ = examples(encode, [label(0, "b")], strengths=strengths, spread="picture")
+    gap = posterior_gap(25.0, sigma_winner=0.8, mu_loser=27.0, sigma_loser=0.8, beta=25 / 6)
+    assert rows["pair0"]["gap"] == pytest.approx(gap)
+
+
+def test_an_arena_that_forgets_nothing_needs_the_spread_of_pictures(encode):
+    labels = ImportedLabels(pictures=encode.pictures)
+    with pytest.raises(ConfigError, match="set spread to picture"):
+        Arena(labels=labels, rating=GaussianRating(tau=0))
+    assert Arena(labels=labels, rating=GaussianRating(tau=0), spread="picture").spread == "picture"

@@ -8,17 +8,19 @@ from actors.training.draws import Draw
 from actors.training.engines.engine import EngineOptions
 from actors.training.launch import here
 from actors.training.trainer import read_curve, train
+from jobs.recipes import call_recipe
 from pipelines.algorithms.preference.diffusion_dpo import DiffusionDPO
 from pipelines.algorithms.preference.dspo import DSPO
 from pipelines.algorithms.preference.flow_dpo import FlowDPO
 from pipelines.algorithms.preference.kto import KTO
 from pipelines.algorithms.preference.loser_gradient import SafeScale
 from pipelines.algorithms.preference.mapo import MaPO
-from pipelines.algorithms.preference.margin import ArenaMargin
+from pipelines.algorithms.preference.margin import Margin
 from pipelines.algorithms.preference.polynomial import AutoAlpha, FixedAlpha
 from pipelines.algorithms.preference.rwr import RWR
 from pipelines.algorithms.preference.sft import SFT
 from pipelines.models.adapter import Full, LoRA, Start
+from pipelines.recipes.arenapo import arenapo
 from pipelines.training.data import Latents, Materials
 from pipelines.training.preference import PreviewSpec
 from support.tiny import FAMILIES
@@ -27,8 +29,8 @@ from support.training import SMALL, dpo, objective, reader, shape_of, training, 
 TORCH = EngineOptions(kind="torch")
 CPU = torch.device("cpu")
 DRAWS = [Draw(index=3, seed=1, epoch=0), Draw(index=5, seed=2, epoch=1)]
-ANY = [MaPO(), DSPO(inside_beta=5.0), KTO(beta=5.0), SFT(), RWR()]
-FORMS = [{"polynomial": FixedAlpha(alpha=8.0)}, {"polynomial": AutoAlpha()}, {"margin": ArenaMargin(scale=1.0)}]
+ANY = [MaPO(), DSPO(logit_beta=5.0), KTO(beta=5.0), SFT(), RWR()]
+FORMS = [{"polynomial": FixedAlpha(alpha=8.0)}, {"polynomial": AutoAlpha()}, {"margin": Margin(scale=1.0)}]
 FORMS += [{"loser_gradient": SafeScale(mu=0.5)}]
 
 
@@ -63,6 +65,16 @@ def test_a_step_of_every_method_moves_every_family(worlds, family, tmp_path):
             assert np.isfinite(curve[0]["loss"]), method
             assert 0 < curve[0]["gradient_norm"] < np.inf, method
             assert curve[0]["winner_error"] > 0 and curve[0]["loser_error"] > 0, method
+
+
+@pytest.mark.parametrize("form", ["sft", "mapo", "kto", "diffusion_dpo", "sdpo", "dspo"])
+@pytest.mark.parametrize("model", ["sd15", "sdxl"])
+def test_every_form_of_the_recipe_arenapo_takes_a_step_with_its_own_loss_and_optimiser(worlds, form, model, tmp_path):
+    tune = call_recipe(arenapo, {"form": form, "model": model, "scale": 0.3, "zero": "0"})
+    options = {"steps": 1, "batch": 4, "optimizer": tune.trainer.optimizer, "warm_up": 0}
+    job = training(worlds(model), engine=TORCH, family=model, method=tune.method, adapter=Full(), options=options)
+    (row,) = read_curve(here(train, job, folder=tmp_path, on_report=None))
+    assert np.isfinite(row["loss"]) and 0 < row["gradient_norm"] < np.inf
 
 
 @pytest.mark.parametrize("adapter", [LoRA(rank=4, alpha=8), Full()])

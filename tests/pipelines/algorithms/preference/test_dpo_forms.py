@@ -12,13 +12,13 @@ from pipelines.algorithms.preference.confidence import HardLabels, SoftLabels, W
 from pipelines.algorithms.preference.diffusion_dpo import DiffusionDPO
 from pipelines.algorithms.preference.flow_dpo import FlowDPO
 from pipelines.algorithms.preference.loser_gradient import SafeScale, Unscaled
-from pipelines.algorithms.preference.margin import ArenaMargin, FixedMargin, NoMargin
+from pipelines.algorithms.preference.margin import Margin
 from pipelines.algorithms.preference.polynomial import AutoAlpha, FixedAlpha
 from pipelines.algorithms.rating.gap import posterior_gap
 from support.pair_batches import from_errors, from_noise, loss, means_of
 
 FORMS = [FlowDPO, DiffusionDPO]
-MARGINS = [NoMargin(), FixedMargin(value=0.7), ArenaMargin(scale=0.5)]
+MARGINS = [Margin(), Margin(scale=1.0, gap=0.7), Margin(scale=0.5)]
 POLYNOMIALS = [FixedAlpha(), FixedAlpha(alpha=8), FixedAlpha(alpha=-1), AutoAlpha()]
 CONFIDENCES = [HardLabels(), SoftLabels(), WeightedLabels()]
 KNOWN = {"gap": [0.5, 2.0, 0.1], "agreement": [0.9, 0.6, 0.75]}
@@ -35,8 +35,8 @@ def gradients(method, seed=0, **columns):
     "options",
     [
         {"polynomial": FixedAlpha(alpha=0)},
-        {"margin": FixedMargin(value=0)},
-        {"margin": ArenaMargin(scale=0)},
+        {"margin": Margin(scale=1.0, gap=0)},
+        {"margin": Margin(scale=0)},
         {"loser_gradient": Unscaled()},
         {"confidence": HardLabels()},
     ],
@@ -58,20 +58,20 @@ def test_a_jury_of_one_mind_gives_hard_labels(confidence):
 
 def test_an_arena_of_equal_generators_without_noise_is_dpo():
     gap = posterior_gap(25.0, sigma_winner=0.0, mu_loser=25.0, sigma_loser=0.0)
-    arena = FlowDPO(beta=20.0, margin=ArenaMargin(scale=3.0))
+    arena = FlowDPO(beta=20.0, margin=Margin(scale=3.0))
     assert torch.equal(loss(arena, from_noise(gap=[gap] * 3)), loss(FlowDPO(beta=20.0), from_noise()))
 
 
 def test_an_arena_without_noise_asks_for_the_lead_of_the_means():
     gap = posterior_gap(28.0, sigma_winner=0.0, mu_loser=25.0, sigma_loser=0.0)
-    arena = FlowDPO(beta=20.0, margin=ArenaMargin(scale=0.5))
-    fixed = FlowDPO(beta=20.0, margin=FixedMargin(value=1.5))
+    arena = FlowDPO(beta=20.0, margin=Margin(scale=0.5))
+    fixed = FlowDPO(beta=20.0, margin=Margin(scale=1.0, gap=1.5))
     assert torch.equal(loss(arena, from_noise(gap=[gap] * 3)), loss(fixed, from_noise()))
 
 
 def test_a_margin_moves_the_point_of_indifference():
-    batch = from_errors([0.4], [0.6], [0.5], [0.5])  # inside = 5 * 0.2 = 1
-    assert loss(FlowDPO(beta=10.0, margin=FixedMargin(value=1.0)), batch).item() == pytest.approx(math.log(2))
+    batch = from_errors([0.4], [0.6], [0.5], [0.5])  # logit = 5 * 0.2 = 1
+    assert loss(FlowDPO(beta=10.0, margin=Margin(scale=1.0, gap=1.0)), batch).item() == pytest.approx(math.log(2))
 
 
 @pytest.mark.parametrize(("margin", "polynomial", "confidence"), list(itertools.product(MARGINS, POLYNOMIALS, CONFIDENCES)))
@@ -100,8 +100,8 @@ def test_a_divided_jury_cannot_tell_winner_from_loser(margin, polynomial):
 
 @given(agreement=st.floats(0.51, 0.99))
 def test_a_soft_label_is_content_where_the_policy_is_as_sure_as_the_jury(agreement):
-    inside = math.log(agreement / (1 - agreement))
-    winner = torch.tensor([1.0 - inside], dtype=torch.float64, requires_grad=True)
+    logit = math.log(agreement / (1 - agreement))
+    winner = torch.tensor([1.0 - logit], dtype=torch.float64, requires_grad=True)
     batch = from_errors(winner + 10, [1.0], [11.0], [1.0], agreement=[agreement])
     loss(FlowDPO(beta=2.0, confidence=SoftLabels()), batch).sum().backward()
     assert winner.grad.item() == pytest.approx(0.0, abs=1e-12)
@@ -111,8 +111,8 @@ def test_a_soft_label_is_content_where_the_policy_is_as_sure_as_the_jury(agreeme
 def test_no_accepted_setting_pulls_the_loser_or_pushes_the_winner(alpha, value):
     leads = torch.linspace(-20, 20, 101, dtype=torch.float64)
     winner, loser = (torch.full_like(leads, 30.0, requires_grad=True) for _ in range(2))
-    batch = from_errors(winner, loser, 30 + leads, torch.full_like(leads, 30.0))  # inside = leads at beta 2
-    options = {"polynomial": FixedAlpha(alpha=alpha), "margin": FixedMargin(value=value)}
+    batch = from_errors(winner, loser, 30 + leads, torch.full_like(leads, 30.0))  # logit = leads at beta 2
+    options = {"polynomial": FixedAlpha(alpha=alpha), "margin": Margin(scale=1.0, gap=value)}
     for confidence in (HardLabels(), WeightedLabels()):
         for gradient in torch.autograd.grad(loss(FlowDPO(beta=2.0, confidence=confidence, **options), batch).sum(), winner):
             assert (gradient >= 0).all()
@@ -145,5 +145,5 @@ def test_what_was_decided_for_a_pair_is_reported():
     method = FlowDPO(beta=20.0, polynomial=FixedAlpha(alpha=4), loser_gradient=SafeScale())
     metrics = method.losses(from_noise(), means={}).metrics
     assert metrics["alpha"].tolist() == [4.0] * 3
-    assert metrics["loser_scale"].shape == metrics["inside"].shape == (3,)
+    assert metrics["loser_scale"].shape == metrics["preference_logit"].shape == (3,)
     assert not any(values.requires_grad for values in metrics.values())

@@ -34,7 +34,7 @@ def test_the_loss_is_minus_the_log_sigmoid_of_equation_six(values, beta, t):
 def test_the_gradient_pulls_the_winner_and_pushes_the_loser_by_half_beta_times_the_doubt():
     winner, loser = (torch.tensor([value], dtype=torch.float64, requires_grad=True) for value in (0.4, 0.7))
     loss(FlowDPO(beta=4.0), from_errors(winner, loser, [0.5], [0.6])).sum().backward()
-    doubt = 1 / (1 + math.exp(2 * 0.2))  # 1 - sigma(inside), inside = 4 / 2 * (0.1 + 0.1)
+    doubt = 1 / (1 + math.exp(2 * 0.2))  # 1 - sigma(logit), logit = 4 / 2 * (0.1 + 0.1)
     assert winner.grad.item() == pytest.approx(2 * doubt)
     assert loser.grad.item() == pytest.approx(-2 * doubt)
 

@@ -23,7 +23,7 @@ METHODS = [
     FlowDPO(beta=20.0, weighting="(1-t)^2", polynomial=FixedAlpha(alpha=8)),
     DiffusionDPO(beta=20.0, polynomial=AutoAlpha(), loser_gradient=SafeScale(per="batch")),
     MaPO(),
-    DSPO(beta=0.5, inside_beta=20.0),
+    DSPO(beta=0.5, logit_beta=20.0),
     KTO(beta=20.0),
     SFT(),
     RWR(),

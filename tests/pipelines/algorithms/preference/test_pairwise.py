@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from pipelines.algorithms.preference.pairwise import figures, inside
+from pipelines.algorithms.preference.pairwise import figures, preference_logit
 from support.pair_batches import from_errors, from_noise
 
 
 def lead(batch, *, beta=2.0):
-    return inside(batch.winner, loser=batch.loser, beta=beta)
+    return preference_logit(batch.winner, loser=batch.loser, beta=beta)
 
 
 def test_the_margin_of_a_policy_that_is_its_reference_is_zero():

@@ -26,7 +26,17 @@ def simulated(strength, *, games, seed, nu=0.0):
         first.append(a)
         second.append(b)
         choice.append(str(generator.choice(["a", "b", "tie"], p=weights / weights.sum())))
-    return count(first, second=second, choice=choice, players=len(strength))
+    return {"first": first, "second": second, "choice": choice, "players": len(strength)}
+
+
+def counted(games):
+    return count(games["first"], second=games["second"], choice=games["choice"], players=games["players"])
+
+
+def intervals(games, prompts, *, seed=0, **options):
+    first, rest = games["first"], {name: games[name] for name in ("second", "choice", "players")}
+    generator = np.random.default_rng(seed)
+    return fit_with_intervals(first, **rest, prompt=prompts, options=BradleyTerryRating(**options), generator=generator)
 
 
 def test_two_players_differ_by_the_log_odds_of_their_games():
@@ -48,7 +58,7 @@ def test_davidson_gives_the_shares_of_two_players_exactly():
 
 
 def test_strengths_equal_those_of_choix():
-    counts = simulated([-1.0, -0.2, 0.3, 0.9], games=400, seed=0)
+    counts = counted(simulated([-1.0, -0.2, 0.3, 0.9], games=400, seed=0))
     games = [(i, j) for i in range(4) for j in range(4) for _ in range(counts.wins[i, j])]
     for penalty in (0.0, 0.05):  # choix: penalty |s|^2; here: prior / 2 |s|^2
         theirs = choix.opt_pairwise(4, games, alpha=penalty, tol=1e-12)
@@ -59,7 +69,7 @@ def test_strengths_equal_those_of_choix():
 @pytest.mark.parametrize(("ties", "nu"), [("half", 0.0), ("davidson", 0.7)])
 def test_the_truth_of_a_simulation_is_found(ties, nu):
     truth = np.array([-1.0, -0.5, 0.0, 0.5, 1.0])
-    fitted = fit(simulated(truth, games=20_000, seed=1, nu=nu), options=BradleyTerryRating(ties=ties))
+    fitted = fit(counted(simulated(truth, games=20_000, seed=1, nu=nu)), options=BradleyTerryRating(ties=ties))
     assert fitted.strength == pytest.approx(truth, abs=0.08)
     if ties == "davidson":
         assert fitted.tie_weight == pytest.approx(nu, abs=0.05)
@@ -67,11 +77,10 @@ def test_the_truth_of_a_simulation_is_found(ties, nu):
 
 def test_the_intervals_hold_the_truth_about_as_often_as_they_say():
     truth = np.array([-0.6, 0.0, 0.6])
-    options = BradleyTerryRating(resamples=60)
     held = []
     for seed in range(16):
-        counts = simulated(truth, games=150, seed=seed)
-        found = fit_with_intervals(counts, options=options, generator=np.random.default_rng(seed))
+        games = simulated(truth, games=150, seed=seed)
+        found = intervals(games, [str(n) for n in range(150)], seed=seed, resamples=60)
         held += ((found.low <= truth) & (truth <= found.high)).tolist()
         assert ((found.low <= found.strength) & (found.strength <= found.high)).all()
     assert 0.8 <= np.mean(held) <= 1.0
@@ -97,4 +106,19 @@ def test_without_votes_all_are_equal_and_an_interval_is_refused():
     nothing = table([[0, 0], [0, 0]])
     assert fit(nothing, options=BradleyTerryRating()).strength.tolist() == [0.0, 0.0]
     with pytest.raises(ConfigError, match="needs votes"):
-        fit_with_intervals(nothing, options=BradleyTerryRating(), generator=np.random.default_rng(0))
+        intervals({"first": [], "second": [], "choice": [], "players": 2}, [])
+
+
+def test_votes_repeated_on_the_same_prompts_make_no_interval_narrower():
+    """A prompt's votes agree (they are of the same pictures): four times each says no more than once each."""
+    games = simulated(np.array([-0.6, 0.0, 0.6]), games=150, seed=1)
+    prompts = [f"prompt{n}" for n in range(150)]
+    often = {name: value * 4 if isinstance(value, list) else value for name, value in games.items()}
+    once, repeated, apart = (
+        intervals(games, prompts, prior=0.0),
+        intervals(often, prompts * 4, prior=0.0),
+        intervals(often, [str(n) for n in range(600)], prior=0.0),
+    )
+    widths = [found.high - found.low for found in (once, repeated, apart)]
+    assert widths[1] == pytest.approx(widths[0], rel=1e-6)
+    assert (widths[2] < 0.65 * widths[0]).all()

@@ -64,6 +64,30 @@ def test_the_gap_is_the_mean_of_simulated_wins():
     assert gap(20.0, 0.9, 20.7, 1.2) == pytest.approx(draws[draws > 0].mean(), rel=2e-3)
 
 
-def test_gaps_of_pairs_are_those_of_their_generators():
-    gaps = posterior_gaps([0, 1, 0], loser=[1, 0, 1], mu=[25.0, 27.0], sigma=[0.8, 0.9])
-    assert gaps == [gap(25.0, 0.8, 27.0, 0.9), gap(27.0, 0.9, 25.0, 0.8), gap(25.0, 0.8, 27.0, 0.9)]
+def test_gaps_of_pairs_are_those_of_their_generators_and_missing_where_one_is_not_rated():
+    strengths = {"x": (25.0, 0.8), "y": (27.0, 0.9)}
+    gaps = posterior_gaps(["x", "y", "z", "x"], losers=["y", "x", "x", "y"], strengths=strengths, beta=0.0)
+    assert gaps == [gap(25.0, 0.8, 27.0, 0.9), gap(27.0, 0.9, 25.0, 0.8), None, gap(25.0, 0.8, 27.0, 0.9)]
+
+
+@pytest.mark.parametrize(("row", "expected"), [(TABLE_1[0], 7.0), (TABLE_1[3], 4.8), (TABLE_1[4], 3.7)])
+def test_with_the_spread_of_single_pictures_table_1_is_larger_and_flatter(row, expected):
+    mu_winner, sigma_winner, mu_loser, sigma_loser, published = row
+    found = posterior_gap(mu_winner, sigma_winner=sigma_winner, mu_loser=mu_loser, sigma_loser=sigma_loser, beta=25 / 6)
+    assert found == pytest.approx(expected, abs=0.06) and found > published
+
+
+def test_with_the_spread_of_single_pictures_the_gap_is_the_mean_of_simulated_wins():
+    generator = np.random.default_rng(0)
+    strengths = generator.normal([20.0, 20.7], [0.9, 1.2], (2_000_000, 2))
+    pictures = generator.normal(strengths, 2.0)
+    leads = pictures[:, 0] - pictures[:, 1]
+    expected = leads[leads > 0].mean()
+    found = posterior_gap(20.0, sigma_winner=0.9, mu_loser=20.7, sigma_loser=1.2, beta=2.0)
+    assert found == pytest.approx(expected, rel=2e-3)
+
+
+def test_certain_strengths_leave_no_gap_to_a_surprising_win_unless_pictures_vary():
+    options = {"sigma_winner": 0.1, "mu_loser": 22.0, "sigma_loser": 0.1}
+    assert posterior_gap(20.0, **options) < 0.02
+    assert posterior_gap(20.0, **options, beta=25 / 6) > 3.5
