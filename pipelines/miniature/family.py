@@ -30,6 +30,7 @@ class MiniatureFamily(Family):
         "to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out",
     )  # fmt: skip
     size_multiple: ClassVar = SIZE
+    joint_text: ClassVar = True
     has_vae: ClassVar = False
 
     def latent_shape(self, *, frames: int, height: int, width: int) -> tuple[int, ...]:

@@ -123,7 +123,7 @@ def miniature(
         seed=seed,
         engine=EngineOptions(kind="torch"),
     )
-    reward = Reward(examples=examples, policy=base.weights, held_out=held_out, trainer=reward_trainer)
+    reward = Reward(examples=examples, policy=policy, held_out=held_out, trainer=reward_trainer)
     evaluated = Evaluate(
         prompts=captions, base=base, tune=tuned, reward=reward, jury=voting, seed=seed, resources=resources
     )

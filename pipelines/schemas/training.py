@@ -11,9 +11,20 @@ class RewardAccuracy:
 
     t: float  # in [0, 1]; 1 is noise
     accuracy: float
-    low: float  # 95 % Wilson interval
+    low: float  # 95 % interval by resampling prompts
     high: float
     pairs: int
+
+
+@dataclass(frozen=True)
+class RewardScore:
+    """What the reward model gave both members of one held-out pair, under one noise at one time."""
+
+    pair: str  # the example's id
+    t: float  # in [0, 1]; 1 is noise
+    dimension: str
+    winner: float  # logit; of a tie, picture A
+    loser: float
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ were trained on. When those rise while the checker falls, the gate fails the sta
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +15,7 @@ from pydantic import Field
 
 from actors.media import encode_png
 from actors.resident import Resident
-from infra.config import Config, ConfigError
+from infra.config import ConfigError
 from infra.dag.stage import Context, Inputs, Places, RowStage, RunInputs, Worker
 from infra.identity import group_of, key_of, row_id, seed_of
 from pipelines.algorithms.metrics.bootstrap import Bootstrap, paired_difference
@@ -28,6 +27,7 @@ from pipelines.miniature.jurors import JurorModel
 from pipelines.miniature.world.checker import check
 from pipelines.miniature.world.grammar import TASKS, Expectation
 from pipelines.models.generators.generator import Request
+from pipelines.models.scorers.scorer import Sample, Scorer
 from pipelines.models.weights import Made
 from pipelines.schemas.evaluation import Evaluation, EvaluationSummary
 from pipelines.stages.judge import opened
@@ -39,13 +39,6 @@ CHECKED = ("strict", "partial", "quality")
 OVERALL = "overall"
 
 
-class RewardModel(Config):
-    """Where a reward model lies and at which noise level it scores clean pictures."""
-
-    folder: str
-    t: float = Field(0.05, gt=0, lt=1)
-
-
 class Comparison:
     """The worker: renders both, checks both, asks the jury in both orders and the reward model."""
 
@@ -55,7 +48,7 @@ class Comparison:
         tuned: MiniatureGenerator,
         jury: Sequence[JurorModel],
         *,
-        reward: RewardModel,
+        reward: Scorer,
         resident: int,
     ) -> None:
         self.generators = {"base": base, "tuned": tuned}
@@ -65,11 +58,9 @@ class Comparison:
 
     def open(self, device: str, places: Places) -> None:
         """Loads both generators and the reward model; jurors as they are asked."""
-        from pipelines.models.rewards.task_tokens import load_reward
-
         self.samplers = {side: generator.open(device, places) for side, generator in self.generators.items()}
         self.jurors = Resident(self.jury, load=opened, resident=self.resident)
-        self.scorer = load_reward(Path(self.reward.folder), device=device)
+        self.scorer = self.reward.open(device, places)
 
     def run(self, cells: pa.Table) -> list[Evaluation]:
         """One row a cell, in order."""
@@ -79,7 +70,7 @@ class Comparison:
         images = {side: [encode_png(picture) for picture in drawn] for side, drawn in pictures.items()}
         png = {side: [image.bytes for image in encoded] for side, encoded in images.items()}
         jury = self._jury(texts, png["base"], png["tuned"])
-        rewards = {side: self.scorer.score(drawn, texts, self.reward.t) for side, drawn in pictures.items()}
+        rewards = {side: self._rewards(files, texts) for side, files in png.items()}
         found = []
         for i, row in enumerate(rows):
             expectation = Expectation.from_json(row["expectation"])
@@ -90,6 +81,10 @@ class Comparison:
                 values |= {f"{side}_{name}": getattr(checked, name) for name in CHECKED}
             found.append(Evaluation(**values, jury=jury[i]))
         return found
+
+    def _rewards(self, files: list[bytes], texts: list[str]) -> np.ndarray:
+        samples = [Sample(file, "image", text) for file, text in zip(files, texts, strict=True)]
+        return self.scorer.score(samples)[:, 0]
 
     def _jury(self, texts: list[str], base: list[bytes], tuned: list[bytes]) -> list[float]:
         """1, 0.5 or 0 a caption: the majority of the jurors, each asked in both orders; a contradiction is a tie."""
@@ -156,7 +151,7 @@ class Evaluate(RowStage):
     def worker(self, inputs: RunInputs) -> Worker:
         """Everything that judges, on one device."""
         tuned = self.base.tuned(Made(stage=self.tune), adapter=self.tune.adapter.kind)
-        reward = RewardModel(folder=str(inputs.weights(self.reward)), t=self.reward_time)
+        reward = self.reward.scorer(t=self.reward_time)
         return Comparison(self.base, tuned, self.jury, reward=reward, resident=max(len(self.jury), 1))
 
     def finish(self, context: Context, rows: Callable[..., pa.Table]) -> None:

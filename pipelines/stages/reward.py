@@ -1,4 +1,4 @@
-"""Stage `reward`: a latent reward model on the policy's backbone learns the jury's preferences at every noise level."""
+"""Stage `reward`: a latent reward model on the backbone of a generator learns preferences at every noise level."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from actors.training.engines.engine import EngineOptions
 from actors.training.launch import fit, here
@@ -20,13 +20,17 @@ from actors.training.trainer import EXPORT, Training, read_curve, train
 from infra.config import ConfigError
 from infra.dag.stage import Context, TableStage
 from infra.identity import canonical, dumps, seed_of
-from infra.store.files import Folder
 from pipelines.algorithms.diffusion.flow import TimeSampler, UniformTimes
-from pipelines.algorithms.reward.bradley_terry import BradleyTerry
-from pipelines.schemas.training import RewardAccuracy, RewardStep
+from pipelines.algorithms.reward.bradley_terry import BradleyTerry, BradleyTerryTies
+from pipelines.models.families.base import Family
+from pipelines.models.rewards.reward import RewardModel
+from pipelines.models.rewards.task_tokens import TaskTokenReward
+from pipelines.models.scorers.trained import TrainedReward
+from pipelines.models.weights import Made
+from pipelines.schemas.training import RewardAccuracy, RewardScore, RewardStep
 from pipelines.stages.examples import Examples
 from pipelines.training.data import Materials, Randomness
-from pipelines.training.reward import RewardObjective, accuracy_by_time
+from pipelines.training.reward import PairLoss, RewardObjective, accuracy_by_time, scores_by_time
 
 
 class Reward(TableStage):
@@ -34,14 +38,15 @@ class Reward(TableStage):
 
     name: ClassVar = "reward"
     row: ClassVar = RewardAccuracy
-    tables: ClassVar[Mapping[str, type]] = {"curve": RewardStep}
+    tables: ClassVar[Mapping[str, type]] = {"curve": RewardStep, "scores": RewardScore}
 
     examples: Examples
-    policy: Folder
-    "The generator whose backbone it stands on: a folder that diffusers' save_pretrained wrote."
-    loss: BradleyTerry = BradleyTerry()
-    task_tokens: int = Field(2, ge=1, le=64)
-    "Learnable tokens beside the caption's."
+    policy: Family
+    "The generator whose denoiser is the backbone."
+    model: RewardModel = TaskTokenReward()
+    "The kind of reward model and its settings."
+    loss: PairLoss = BradleyTerry()
+    "Bradley-Terry, which leaves ties out, or its form with ties, which learns from them."
     times: TimeSampler = UniformTimes()
     "How noise levels are drawn."
     held_out: float = Field(0.2, gt=0, lt=1)
@@ -51,29 +56,47 @@ class Reward(TableStage):
     )
     "Steps, batch, learning rate, engine."
 
-    def run(self, context: Context) -> Iterator[RewardAccuracy]:
-        """One row a noise level."""
-        from pipelines.models.rewards.task_tokens import load_reward
+    @model_validator(mode="after")
+    def _possible(self) -> Reward:
+        self.model.refuse(self.policy)
+        if len(self.model.dimensions) != 1:
+            raise ConfigError(
+                f"reward: the model scores {', '.join(self.model.dimensions)}, but an example says which picture is better "
+                "overall and not in which dimension; give a model of one dimension"
+            )
+        return self
 
+    def scorer(self, *, name: str = "reward", t: float = 0.05, noises: int = 4) -> TrainedReward:
+        """What this stage trains, as a scorer of clean samples at time t."""
+        made = Made(stage=self)
+        return TrainedReward(name=name, weights=made, model=self.model, backbone=self.policy, t=t, noises=noises)
+
+    def run(self, context: Context) -> Iterator[RewardAccuracy]:
+        """One row per noise level."""
+        policy = self.policy.placed(context)
+        policy.refuse_latents_of(self.examples.encoded.encoders.family.placed(context), stage=self.name)
         learnt, held = self._split(context)
         context.metric("pairs", {"train": learnt.num_rows, "held_out": held.num_rows})
         encoded = context.lookup(self.examples.encoded)
         materials = {name: Materials(context.scratch.resolve() / f"{name}.parquet", encoded) for name in ("learnt", "held")}
         for name, table in (("learnt", learnt), ("held", held)):
             Materials.write(table, materials[name].examples)
-        checkpoint = self._train(context, materials["learnt"])
+        checkpoint = self._train(context, materials["learnt"], policy)
         curve = read_curve(checkpoint)
         context.emit("curve", [RewardStep(row["step"], row["loss"], row["accuracy"]) for row in curve])
         shutil.copytree(checkpoint / EXPORT, context.weights_out, dirs_exist_ok=True)
-        yield from accuracy_by_time(load_reward(context.weights_out), materials["held"].open())
+        network, opened = self.model.loaded(context.weights_out, backbone=policy, device="cpu"), materials["held"].open()
+        scores = scores_by_time(network, opened, dimensions=self.model.dimensions)
+        context.emit("scores", scores)
+        yield from accuracy_by_time(scores, opened, dimension=self.model.dimensions[0])
 
-    def _train(self, context: Context, materials: Materials) -> Path:
+    def _train(self, context: Context, materials: Materials, policy: Family) -> Path:
         objective = RewardObjective(
-            policy_folder=self.policy.local.resolve(),
+            model=self.model,
+            policy=policy,
             materials=materials,
             loss=self.loss,
             randomness=Randomness(self.times, draws=None),
-            task_tokens=self.task_tokens,
             described=json.loads(dumps(canonical(self.description))),
         )
 
@@ -97,9 +120,10 @@ class Reward(TableStage):
         )
 
     def _split(self, context: Context) -> tuple[pa.Table, pa.Table]:
-        """Examples with a winner: of the prompts to learn from, and of those put aside."""
+        """The examples of the prompts to learn from, and of those put aside; ties stay where the loss learns from them."""
         table = context.table(self.examples)
-        table = table.filter(pc.invert(table["tie"]))
+        if not isinstance(self.loss, BradleyTerryTies):
+            table = table.filter(pc.invert(table["tie"]))
         prompts = table["prompt_id"].to_pylist()
         aside = np.array([seed_of("held out", prompt) % 1000 < 1000 * self.held_out for prompt in prompts], dtype=bool)
         if aside.all() or not aside.any():

@@ -238,12 +238,7 @@ class Tune(TableStage, Trained):
                 f"{prediction}; use {'flow_dpo' if prediction == 'flow' else 'diffusion_dpo'}"
             )
         encoders = self.examples.encoded.encoders.family.placed(context)
-        theirs, ours = encoders.vae_identity(), policy.vae_identity()
-        if theirs != ours:
-            raise ConfigError(
-                f"tune: the latents are by the VAE of {encoders.folder} ({theirs}), the policy's in {policy.folder} "
-                f"is another ({ours}); run encode with the policy's own weights"
-            )
+        policy.refuse_latents_of(encoders, stage=self.name)
 
     def _examples(self, context: Context) -> pa.Table:
         """The examples this method can use, from the chosen generators."""

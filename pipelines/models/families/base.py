@@ -56,6 +56,9 @@ class Family(Config, ABC):
     frame_multiple: ClassVar[int | None] = None
     """A clip has k * frame_multiple + 1 frames; None: pictures only."""
     has_vae: ClassVar[bool] = True
+    joint_text: ClassVar[bool] = False
+    """Whether texts pass through the denoiser's blocks as a second stream, as in SD3: `context_embedder` makes it, and each
+    of `transformer_blocks` returns (text, picture)."""
     comfyui_names: ClassVar[Literal["kohya", "diffusers", "wan"]] = "diffusers"
     """By which names ComfyUI knows the layers (`pipelines.models.comfyui`)."""
 
@@ -125,6 +128,15 @@ class Family(Config, ABC):
         from pipelines.models.families.vae_identity import vae_identity
 
         return vae_identity(self.folder)
+
+    def refuse_latents_of(self, encoders: Family, *, stage: str) -> None:
+        """Raises ConfigError where latents by the VAE of `encoders` are not this generator's; both must be placed."""
+        theirs, ours = encoders.vae_identity(), self.vae_identity()
+        if theirs != ours:
+            raise ConfigError(
+                f"{stage}: the latents are by the VAE of {encoders.folder} ({theirs}), the policy's in {self.folder} "
+                f"is another ({ours}); run encode with the policy's own weights"
+            )
 
     def load(self, *, parts: Parts, device: torch.device | str, dtype: torch.dtype) -> LoadedFamily:
         """The pipeline, frozen, on a device; components not asked for are None and are not read.

@@ -1,0 +1,24 @@
+"""The network of a latent reward model: a module on the denoiser of a loaded generator."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from jaxtyping import Float
+from torch import nn
+
+from pipelines.models.families.base import Condition
+from pipelines.models.families.loaded import LoadedFamily
+
+
+class RewardNetwork(nn.Module, ABC):
+    """A `LatentReward` with parameters. `generator` says how latents are noised and how its denoiser is called."""
+
+    generator: LoadedFamily
+
+    @abstractmethod
+    def forward(
+        self, x_t: Float[torch.Tensor, "batch *shape"], *, t: Float[torch.Tensor, " batch"], condition: Condition
+    ) -> Float[torch.Tensor, "batch dimensions"]:
+        """Scores of latents at times t in [0, 1], where 1 is noise; higher is better."""
