@@ -29,8 +29,21 @@ SECONDS_TO_START = 15.0
 SECONDS_PER_CAPTION = 0.16
 
 
-def verdict(low: float, high: float) -> str:
-    """What a 95 % interval of better minus worse says of the claim; touching 0 decides nothing."""
+def verdict(low: float, high: float, *, within: float | None = None) -> str:
+    """What a 95 % interval of better minus worse says of the claim; touching 0 decides nothing.
+
+    `within`: the claim is that the difference is smaller than this either way. It holds where the whole interval is, and
+    does not where the whole interval lies outside (two one-sided tests, at 2.5 % each).
+
+    >>> verdict(0.01, 0.05), verdict(-0.01, 0.05)
+    ('holds', 'undecided')
+    >>> verdict(-0.004, 0.006, within=0.01), verdict(0.02, 0.05, within=0.01)
+    ('holds', 'does not hold')
+    """
+    if within is not None:
+        if -within < low and high < within:
+            return HOLDS
+        return FAILS if low > within or high < -within else OPEN
     if low > 0:
         return HOLDS
     return FAILS if high < 0 else OPEN
@@ -221,7 +234,7 @@ def judge(
         difference=interval.estimate,
         low=interval.low,
         high=interval.high,
-        verdict=verdict(interval.low, interval.high),
+        verdict=verdict(interval.low, interval.high, within=claim.within),
         captions=ours.shape[1],
         seeds=len(seeds),
         diverged=better.diverged(seeds) + (0 if claim.worse == BASE else worse.diverged(seeds)),

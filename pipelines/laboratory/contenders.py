@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from infra.config import Config, ConfigError
+from pipelines.algorithms.diffusion.flow import TimeSampler
 from pipelines.algorithms.preference.methods import AnyMethod
 
 BASE = "base"
@@ -14,6 +15,10 @@ BASE = "base"
 
 Data = Literal["near", "roster", "trivial"]
 """Pairs of the policy and its likes; of the whole roster; of the first, each loser a picture of another caption."""
+
+NoiseKind = Literal["flips", "conflict"]
+"""Labels that are wrong at random; labels that are the word of a dimension drawn for the pair (light, colour, detail),
+which disagrees with the jury's as dimensions do in ViPO's noisy data."""
 
 
 class Phase(Config):
@@ -30,13 +35,17 @@ class Contender(Config):
     """A method on data, with the settings that it may choose from."""
 
     name: str = Field(min_length=1)
-    title: str = Field(exclude=True)
-    """What a table calls it."""
+    title: str
+    """What a table calls it. It is a column of the scores, so it is part of the identity."""
     data: Data = "near"
     length: int = Field(1, ge=1)
     """Its steps, in multiples of the laboratory's."""
     noises: tuple[float, ...]
     """Noise levels at which it is trained."""
+    noise_kind: NoiseKind = "flips"
+    """What a noise level is a share of: labels turned round, or labels that are the word of another dimension."""
+    times: TimeSampler | None = None
+    """How its noise levels of diffusion are drawn; None: as the laboratory's others."""
     candidates: tuple[tuple[Phase, ...], ...] = Field(min_length=1)
     """Phases in order, one tuple a candidate; the tuning captions choose one."""
 
@@ -53,7 +62,7 @@ class Contender(Config):
 
 
 class Claim(Config):
-    """That one contender scores higher than another, at some noise levels."""
+    """That one contender scores higher than another, or as high, at some noise levels."""
 
     name: str = Field(min_length=1, pattern=r"^[a-z0-9-]+$")
     statement: str
@@ -62,6 +71,8 @@ class Claim(Config):
     worse: str
     """A contender's name, or base."""
     noises: tuple[float, ...] = Field(min_length=1)
+    within: float | None = Field(None, gt=0)
+    """Claims that the two differ by less than this, in score, and not that one is better: an equivalence test."""
 
 
 def check_budgets(contenders: tuple[Contender, ...]) -> int:

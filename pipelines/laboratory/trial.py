@@ -26,7 +26,7 @@ from infra.store.artifacts import RowReader
 from infra.store.files import Folder
 from pipelines.algorithms.diffusion.flow import TimeSampler
 from pipelines.laboratory.contenders import BASE, Phase
-from pipelines.laboratory.data import material
+from pipelines.laboratory.data import dimensions_of, material
 from pipelines.laboratory.rows import MEASURES, Trial
 from pipelines.miniature.family import MiniatureFamily
 from pipelines.miniature.generators import MiniatureGenerator
@@ -39,6 +39,7 @@ from pipelines.training.data import Materials, Randomness
 from pipelines.training.preference import PolicySpec, PreferenceObjective
 
 PHASES = TypeAdapter(tuple[Phase, ...])
+TIMES: TypeAdapter[TimeSampler] = TypeAdapter(TimeSampler)
 CANDIDATES = TypeAdapter(tuple[tuple[Phase, ...], ...])
 """The settings of a contender, each its phases in order."""
 
@@ -76,7 +77,6 @@ class Experiment:
     arena: Arena
     near: tuple[str, ...]
     batch: int
-    times: TimeSampler
     tuning: tuple[Shown, ...]
     held_out: tuple[Shown, ...]
 
@@ -93,13 +93,15 @@ class Experiment:
 
     def _trial(self, cell: dict[str, Any]) -> Trial:
         data, candidates = cell.pop("data"), CANDIDATES.validate_json(cell.pop("candidates"))
+        kind, times = cell.pop("noise_kind"), TIMES.validate_json(cell.pop("times"))
         with tempfile.TemporaryDirectory(prefix="salon-trial-") as folder:
             outcomes, tried, chosen = [Outcome(self.base, 0, "", None)], [], 0
             if cell["contender"] != BASE:
-                given = {"noise": cell["noise"], "seed": cell["seed"], "arena": self.arena}
+                tastes = self._tastes() if kind == "conflict" else None
+                given = {"noise": cell["noise"], "seed": cell["seed"], "arena": self.arena, "tastes": tastes}
                 pairs = material(self.examples, data=data, near=self.near, **given)
                 outcomes = [
-                    self._train(phases, pairs, Path(folder) / str(number), steps=cell["steps"], seed=cell["seed"])
+                    self._train(phases, pairs, Path(folder) / str(number), cell["steps"], cell["seed"], times)
                     for number, phases in enumerate(candidates)
                 ]
                 scores = [self._scores(outcome.policy, self.tuning) for outcome in outcomes]
@@ -119,7 +121,9 @@ class Experiment:
             **scored,
         )
 
-    def _train(self, phases: tuple[Phase, ...], pairs: pa.Table, folder: Path, *, steps: int, seed: int) -> Outcome:
+    def _train(
+        self, phases: tuple[Phase, ...], pairs: pa.Table, folder: Path, steps: int, seed: int, times: TimeSampler
+    ) -> Outcome:
         """The phases in order; each starts from, and stays close to, what the one before it left."""
         start, accuracy, used, left = None, None, 0, steps
         for number, phase in enumerate(phases):
@@ -128,7 +132,7 @@ class Experiment:
             mine = pairs if phase.method.keeps_ties else pairs.filter(pc.invert(pairs["tie"]))
             used = max(used, mine.num_rows)
             try:
-                checkpoint = self._phase(phase, mine, folder / str(number), start, share, seed)
+                checkpoint = self._phase(phase, mine, folder / str(number), start, share, seed, times)
             except Halt as reason:
                 return Outcome(None, used, str(reason), None)
             start = Start(checkpoint / EXPORT, Full())
@@ -138,7 +142,9 @@ class Experiment:
         assert start is not None, "a candidate has a phase"
         return Outcome(self.base.tuned(Folder(path=str(start.folder)), adapter="full"), used, "", accuracy)
 
-    def _phase(self, phase: Phase, pairs: pa.Table, folder: Path, start: Start | None, steps: int, seed: int) -> Path:
+    def _phase(
+        self, phase: Phase, pairs: pa.Table, folder: Path, start: Start | None, steps: int, seed: int, times: TimeSampler
+    ) -> Path:
         """The checkpoint of one phase."""
         materials = Materials(folder / "examples.parquet", self.encoded)
         Materials.write(pairs, materials.examples)
@@ -146,7 +152,7 @@ class Experiment:
             materials=materials,
             policy=PolicySpec(MiniatureFamily(weights=self.base.weights), Full(), start),
             method=phase.method,
-            randomness=Randomness(self.times, draws=None),
+            randomness=Randomness(times, draws=None),
             reference="none" if phase.method.reference == "none" else "copy",
             described={"phase": canonical(phase)},
         )
@@ -161,6 +167,16 @@ class Experiment:
             checkpoint_every=steps,
         )
         return here(train, Training(objective, options), folder=folder / "run", on_report=None)
+
+    def _tastes(self) -> dict[str, tuple[float, ...]]:
+        """The dimensions of every picture of the examples; latents of the miniature are its pixels."""
+        from safetensors.torch import load
+
+        names = sorted({*self.examples["winner"].to_pylist(), *self.examples["loser"].to_pylist()})
+        tensors = self.encoded.take(names, ["tensors"])["tensors"].to_pylist()
+        return {
+            name: dimensions_of(load(data)["latent"].float().numpy()) for name, data in zip(names, tensors, strict=True)
+        }
 
     def _scores(self, policy: MiniatureGenerator | None, shown: tuple[Shown, ...]) -> dict[str, Any]:
         """Every measure, a number a caption; zeros without a policy."""

@@ -20,7 +20,7 @@ from pipelines.algorithms.diffusion.flow import TimeSampler, UniformTimes
 from pipelines.algorithms.preference.pairwise import Method
 from pipelines.laboratory.contenders import BASE, Contender, Phase, check_budgets
 from pipelines.laboratory.rows import Trial
-from pipelines.laboratory.trial import CANDIDATES, Experiment, Shown
+from pipelines.laboratory.trial import CANDIDATES, TIMES, Experiment, Shown
 from pipelines.miniature.generators import MiniatureGenerator
 from pipelines.miniature.world.grammar import captions as captions_of
 from pipelines.stages.examples import Examples
@@ -39,7 +39,7 @@ class Trials(RowStage):
     """Examples in; a trial a contender, noise level and seed out, and the base's own scores."""
 
     name: ClassVar = "trials"
-    version: ClassVar = 2
+    version: ClassVar = 3
     row: ClassVar = Trial
 
     prompts: Prompts
@@ -74,24 +74,28 @@ class Trials(RowStage):
         return check_budgets(self.contenders)
 
     def cells(self, inputs: Inputs) -> pa.Table:
-        """Columns id, contender, data, noise, seed, steps, candidates."""
+        """Columns id, contender, data, noise, noise_kind, times, seed, steps, candidates."""
         tuning, held_out = captions_key(self.tuning_captions()), captions_key(self.held_out(inputs))
         # What all trials share; who else is compared is no part of it.
         shared = [self.version, self.examples.key, self.base, list(self.near), self.batch, self.times, tuning, held_out]
         base = {"contender": BASE, "data": "", "noise": 0.0, "seed": 0, "steps": 0, "candidates": "[]"}
+        base |= {"noise_kind": "flips", "times": TIMES.dump_json(self.times).decode()}
         rows = [{"id": row_id(key_of(BASE), key_of([self.version, self.base, held_out])), **base}]
         for contender in self.contenders:
             candidates = CANDIDATES.dump_json(contender.candidates).decode()
             steps = self.steps * contender.length
+            times = TIMES.dump_json(contender.times or self.times).decode()
             for noise in contender.noises:
                 for seed in range(self.seeds):
-                    made = key_of([shared, contender.data, candidates, steps, noise, seed])
+                    made = key_of([shared, contender.data, candidates, steps, noise, contender.noise_kind, times, seed])
                     rows.append(
                         {
                             "id": row_id(key_of(contender.name), made),
                             "contender": contender.name,
                             "data": contender.data,
                             "noise": noise,
+                            "noise_kind": contender.noise_kind,
+                            "times": times,
                             "seed": seed,
                             "steps": steps,
                             "candidates": candidates,
@@ -121,7 +125,6 @@ class Trials(RowStage):
             arena=self.examples.arena,
             near=self.near,
             batch=self.batch,
-            times=self.times,
             tuning=self.tuning_captions(),
             held_out=self.held_out(inputs),
         )

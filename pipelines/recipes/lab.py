@@ -9,7 +9,11 @@ from pydantic import Field
 
 from infra.config import ConfigError
 from infra.dag.stage import Resources
+from pipelines.algorithms.diffusion.flow import UniformTimes
+from pipelines.algorithms.preference.dspo import DSPO
 from pipelines.algorithms.preference.flow_dpo import FlowDPO
+from pipelines.algorithms.preference.loser_gradient import SafeScale
+from pipelines.algorithms.preference.mapo import MaPO
 from pipelines.algorithms.preference.margin import Margin
 from pipelines.algorithms.preference.polynomial import AutoAlpha, FixedAlpha
 from pipelines.algorithms.preference.rwr import RWR
@@ -36,12 +40,15 @@ BUDGET = 4
 RATES, BETAS = (3e-4, 1e-4), (500.0, 100.0)
 SLOW = (1e-4, 3e-5)
 """Learning rates of what has no reference to stay close to."""
-DECAY = 5.0
-"""(1 - t)^2 is 0.19 in the mean over the times trained at: five times the beta ties as closely to the reference."""
+DECAY, WHOLE_DECAY = 5.0, 3.0
+"""(1 - t)^2 is 0.19 in the mean over the times trained at: five times the beta ties as closely to the reference.
+Over all of [0, 1] it is 1/3."""
 ALPHA, TRIVIAL_ALPHA = 8.0, -0.5
 MARGINS, MEAN_GAP = (0.1, 0.3), 2.5
 """Scales of the arena's gap, and about its mean over the roster's pairs: uniform margins are as large in the mean."""
 LONG = 3
+ALIKE = 0.01
+"""Difference in score below which two settings count as equal: one point of a hundred."""
 NOISES = (0.0, 0.15, 0.3)
 DEFAULT = {"prompts": 360, "tuning": 120, "evaluation": 600, "seeds": 5, "steps": 40, "candidates": 2}
 QUICK = {"prompts": 60, "tuning": 48, "evaluation": 120, "seeds": 2, "steps": 10, "candidates": 2}
@@ -82,9 +89,9 @@ def _margins(uniform: bool) -> Grid:
     return tuple(found)
 
 
-def _two_phases() -> Grid:
+def _two_phases(alpha: FixedAlpha) -> Grid:
     """SFT for half of the steps, then Poly-DPO from there: two learning rates each."""
-    poly = FlowDPO(polynomial=FixedAlpha(alpha=ALPHA))
+    poly = FlowDPO(polynomial=alpha)
     return tuple(
         (Phase(method=SFT(), learning_rate=slow, share=0.5), Phase(method=poly, learning_rate=rate, share=0.5))
         for slow in SLOW
@@ -97,6 +104,10 @@ def contenders(noises: Sequence[float]) -> tuple[Contender, ...]:
     sft = tuple((Phase(method=SFT(), learning_rate=rate),) for rate in (*SLOW, 3e-4, 1e-5))
     rwr = tuple((Phase(method=RWR(temperature=t), learning_rate=rate),) for t in (1.0, 0.5) for rate in SLOW)
     poly, auto, negative = FixedAlpha(alpha=ALPHA), AutoAlpha(), FixedAlpha(alpha=TRIVIAL_ALPHA)
+    mapo = tuple((Phase(method=MaPO(beta=beta), learning_rate=rate),) for beta in (0.1, 0.01) for rate in SLOW)
+    dspo = tuple(
+        (Phase(method=DSPO(beta=beta, logit_beta=500.0), learning_rate=rate),) for beta in (0.3, 0.9) for rate in SLOW
+    )
     decay = _dpo(factor=DECAY, weighting="(1-t)^2")
     every: tuple[tuple[str, str, Data, int, Grid], ...] = (
         ("dpo", "Flow-DPO, constant beta", "near", 1, _dpo()),
@@ -107,17 +118,45 @@ def contenders(noises: Sequence[float]) -> tuple[Contender, ...]:
         ("rwr", "reward-weighted regression", "near", 1, rwr),
         ("poly", f"Poly-DPO, alpha {ALPHA:g}", "near", 1, _dpo(polynomial=poly)),
         ("auto", "Poly-DPO, automatic alpha", "near", 1, _dpo(polynomial=auto)),
-        ("sft-poly", "SFT, then Poly-DPO", "near", 1, _two_phases()),
+        ("sft-poly", "SFT, then Poly-DPO", "near", 1, _two_phases(poly)),
         ("arena", "ArenaPO's margins, whole roster", "roster", 1, _margins(uniform=False)),
         ("uniform", "uniform margins, whole roster", "roster", 1, _margins(uniform=True)),
-        ("dpo-trivial", "Flow-DPO on trivial pairs", "trivial", 1, _dpo()),
-        ("poly-trivial", f"Poly-DPO, alpha {TRIVIAL_ALPHA:g}, trivial pairs", "trivial", 1, _dpo(polynomial=negative)),
+        ("dpo-roster", "Flow-DPO without margin, whole roster", "roster", 1, _dpo()),
+        ("sdpo", "Diffusion-SDPO's safe scale", "near", 1, _dpo(loser_gradient=SafeScale(mu=0.5))),
+        ("mapo", "MaPO", "near", 1, mapo),
+        ("dspo", "DSPO", "near", 1, dspo),
+        ("poly-plus", "Poly-DPO, alpha 1", "near", 1, _dpo(polynomial=FixedAlpha(alpha=1.0))),
+        ("poly-minus", "Poly-DPO, alpha -1", "near", 1, _dpo(polynomial=FixedAlpha(alpha=-1.0))),
+        ("dpo-trivial", "SFT, then Flow-DPO on trivial pairs", "trivial", 1, _two_phases(FixedAlpha())),
+        ("poly-trivial", f"SFT, then alpha {TRIVIAL_ALPHA:g} on trivial pairs", "trivial", 1, _two_phases(negative)),
     )
     found = []
     for name, title, data, length, grid in every:
         levels = tuple(noise for noise in noises if noise == 0 or data != "trivial")
         found.append(Contender(name=name, title=title, data=data, length=length, noises=levels, candidates=grid))
-    return tuple(one for one in found if one.noises)
+    return tuple(one for one in (*found, *_conflicting(noises), *_whole_range(noises)) if one.noises)
+
+
+def _conflicting(noises: Sequence[float]) -> list[Contender]:
+    """DPO and Poly-DPO where labels are words of conflicting dimensions, ViPO's noise, in place of flips."""
+    wrong = tuple(noise for noise in noises if noise > 0)
+    grids = {"dpo": _dpo(), "poly": _dpo(polynomial=FixedAlpha(alpha=ALPHA))}
+    titles = {"dpo": "Flow-DPO, conflicting dimensions", "poly": f"Poly-DPO, alpha {ALPHA:g}, conflicting dimensions"}
+    return [
+        Contender(name=f"{name}-conflict", title=titles[name], noises=wrong, noise_kind="conflict", candidates=grid)
+        for name, grid in grids.items()
+    ]
+
+
+def _whole_range(noises: Sequence[float]) -> list[Contender]:
+    """Both weights of Flow-DPO at times in [0, 1], as the paper trains: near t = 0 (1 - t)^2 is largest."""
+    clean, times = tuple(noise for noise in noises if noise == 0), UniformTimes(low=0.0, high=1.0)
+    grids = {"dpo": _dpo(), "decaying": _dpo(factor=WHOLE_DECAY, weighting="(1-t)^2")}
+    titles = {"dpo": "Flow-DPO, constant beta, times in [0, 1]", "decaying": "Flow-DPO, beta (1-t)^2, times in [0, 1]"}
+    return [
+        Contender(name=f"{name}-whole", title=titles[name], noises=clean, times=times, candidates=grid)
+        for name, grid in grids.items()
+    ]
 
 
 def claims(noises: Sequence[float]) -> tuple[Claim, ...]:
@@ -128,22 +167,44 @@ def claims(noises: Sequence[float]) -> tuple[Claim, ...]:
         ("dpo-base", "Flow-DPO is better than the base", "dpo", BASE, every),
         ("dpo-sft", "Flow-DPO is better than SFT on the winners (VideoAlign)", "dpo", "sft", every),
         ("dpo-rwr", "Flow-DPO is better than reward-weighted regression (VideoAlign)", "dpo", "rwr", every),
-        ("constant-short", "Constant beta is better than (1-t)^2, short training (VideoAlign)", "dpo", "decaying", every),
-        ("constant-long", "Constant beta is better than (1-t)^2, long training (VideoAlign)", *LONGER, every),
-        ("poly-noisy", "Poly-DPO with alpha above 0 is better than DPO on noisy labels (ViPO)", "poly", "dpo", wrong),
-        ("poly-clean", "Alpha 0, which is DPO, is better than alpha above 0 on clean labels (ViPO)", "dpo", "poly", clean),
-        ("poly-trivial", "Alpha below 0 is better than alpha 0 on trivial pairs (ViPO)", *TRIVIAL, clean),
+        ("constant-short", "Constant beta is better than (1-t)^2, short training", "dpo", "decaying", every),
+        ("constant-long", "Constant beta is better than (1-t)^2, long training", *LONGER, every),
+        ("constant-whole", "Constant beta is better than (1-t)^2, times in [0, 1] (VideoAlign)", *WHOLE, clean),
+        ("poly-flips", "Poly-DPO with alpha above 0 is better than DPO on flipped labels", "poly", "dpo", wrong),
+        ("poly-conflict", "Poly-DPO with alpha above 0 is better where dimensions conflict (ViPO)", *CONFLICT, wrong),
+        ("poly-trivial", "After SFT, alpha below 0 is better than 0 on trivial pairs (ViPO)", *TRIVIAL, clean),
         ("auto-dpo", "An automatic alpha is better than alpha 0 (Salon)", "auto", "dpo", every),
         ("auto-poly", f"An automatic alpha is better than alpha {ALPHA:g} (Salon)", "auto", "poly", every),
-        ("arena-uniform", "ArenaPO's margins are better than uniform margins (ArenaPO)", "arena", "uniform", every),
+        ("arena-dpo", "ArenaPO is better than Flow-DPO on the same pairs (ArenaPO, Table 2)", "arena", "dpo-roster", every),
+        (
+            "arena-uniform",
+            "ArenaPO's margins are better than uniform margins (ArenaPO, Table 5)",
+            "arena",
+            "uniform",
+            every,
+        ),
         ("both-sft", "SFT then Poly-DPO is better than SFT alone (ViPO)", "sft-poly", "sft", every),
         ("both-poly", "SFT then Poly-DPO is better than Poly-DPO alone (ViPO)", "sft-poly", "poly", every),
     )
     kept = [(name, words, better, worse, levels) for name, words, better, worse, levels in found if levels]
-    return tuple(Claim(name=n, statement=words, better=b, worse=w, noises=levels) for n, words, b, w, levels in kept)
+    better = [Claim(name=n, statement=words, better=b, worse=w, noises=levels) for n, words, b, w, levels in kept]
+    equal = (("poly-plus", "1"), ("poly-minus", "-1")) if clean else ()
+    same = [
+        Claim(
+            name=f"{name}-clean",
+            statement=f"Alpha {alpha} scores within {100 * ALIKE:g} points of alpha 0 on clean labels (ViPO)",
+            better=name,
+            worse="dpo",
+            noises=clean,
+            within=ALIKE,
+        )
+        for name, alpha in equal
+    ]
+    return (*better, *same)
 
 
 LONGER, TRIVIAL = ("dpo-long", "decaying-long"), ("poly-trivial", "dpo-trivial")
+WHOLE, CONFLICT = ("dpo-whole", "decaying-whole"), ("poly-conflict", "dpo-conflict")
 
 
 def _chosen(methods: tuple[str, ...], noises: tuple[float, ...], tried: int) -> tuple[Contender, ...]:

@@ -37,7 +37,7 @@ def posterior_gap(
     With the spread of single pictures that surprising win means more:
 
     >>> round(posterior_gap(22.97, sigma_winner=0.83, mu_loser=26.59, sigma_loser=0.82, beta=25 / 6), 2)
-    3.74
+    3.69
     """
     spread = math.sqrt(sigma_winner**2 + sigma_loser**2 + 2 * beta**2)
     if spread == 0:
