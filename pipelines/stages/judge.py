@@ -1,18 +1,19 @@
-"""Stage `judge`: every juror on every pair in both orders; the answers as given, with their scores."""
+"""Stage `judge`: every juror on every pair in both orders and every dimension; the answers as given, with their scores."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import pyarrow as pa
 from pydantic import Field, field_validator
 
-from actors.juror import Juror, Verdict
 from actors.resident import Resident
 from infra.dag.stage import Inputs, Lookup, Places, RowStage, RunInputs, Worker
 from infra.identity import group_of, key_of, row_id
-from pipelines.miniature.jurors import JurorModel
+from pipelines.algorithms.prompting.opinion import Opinion
+from pipelines.models.jurors.juror import Case, Juror
 from pipelines.schemas.votes import Vote
 from pipelines.stages.pair import Pairs
 from pipelines.stages.render import Render
@@ -22,107 +23,103 @@ IN_TERMS_OF_PAIR = {
     "ab": {"first": "a", "second": "b", "tie": "tie", "unparsable": "unparsable"},
     "ba": {"first": "b", "second": "a", "tie": "tie", "unparsable": "unparsable"},
 }
+COLUMNS = ("id", "pair_id", "juror", "order", "dimension", "text", "picture_a", "picture_b")
 
 
-def opened(model: JurorModel) -> Juror:
-    """The juror with its model in memory."""
-    juror = model.juror()
-    juror.open()
-    return juror
+class JudgeWorker:
+    """Looks the pictures up and asks one juror at a time. A juror sees the prompt and two pictures, no more."""
 
-
-class Judging:
-    """The worker: looks the pictures up, asks one juror at a time. Jurors see the caption and two pictures, no more."""
-
-    def __init__(self, jurors: Sequence[JurorModel], pictures: Lookup, *, resident: int) -> None:
+    def __init__(self, jurors: Sequence[Juror], pictures: Lookup, *, medium: str, resident: int) -> None:
         self.jurors = list(jurors)
         self.pictures = pictures
+        self.medium = medium
         self.resident = resident
 
     def open(self, device: str, places: Places) -> None:
-        """Jurors load when first asked."""
-        self.models = Resident(self.jurors, load=opened, resident=self.resident)
+        """Nothing is loaded yet: jurors load when they are first asked."""
+        self.opened = Resident(self.jurors, load=lambda juror: juror.open(device, places), resident=self.resident)
 
-    def run(self, cells: pa.Table) -> list[Vote]:
-        """One vote a cell, in order; neighbouring cells of one juror are one batch."""
+    def run(self, cells: pa.Table) -> list[Vote | Exception]:
+        """One vote for each cell, in order; cells of one pair and order in several dimensions are asked as one case."""
         rows = cells.to_pylist()
         ids = sorted({row[side] for row in rows for side in ("picture_a", "picture_b")})
-        found = self.pictures.take(ids, ["image"])
-        png = {name: image["bytes"] for name, image in zip(ids, found["image"].to_pylist(), strict=True)}
-        votes: list[Vote] = []
-        start = 0
-        while start < len(rows):
-            stop = start
-            while stop < len(rows) and rows[stop]["juror"] == rows[start]["juror"]:
-                stop += 1
-            votes += self._ask(rows[start:stop], png)
-            start = stop
-        return votes
-
-    def _ask(self, rows: list[dict[str, Any]], png: dict[str, bytes]) -> list[Vote]:
-        shown = [("picture_a", "picture_b") if row["order"] == "ab" else ("picture_b", "picture_a") for row in rows]
-        asked = [(row["text"], png[row[one]], png[row[two]]) for row, (one, two) in zip(rows, shown, strict=True)]
-        verdicts = self.models.get(rows[0]["juror"]).judge(asked)
-        return [vote_of(row, verdict) for row, verdict in zip(rows, verdicts, strict=True)]
+        found = self.pictures.take(ids, [self.medium])
+        media = {name: file["bytes"] for name, file in zip(ids, found[self.medium].to_pylist(), strict=True)}
+        cases: dict[str, dict[tuple[str, str], Case]] = {}
+        for row in rows:
+            one, two = (row[f"picture_{side}"] for side in row["order"])
+            cases.setdefault(row["juror"], {})[row["pair_id"], row["order"]] = Case(row["text"], media[one], media[two])
+        opinions: dict[tuple[str, str, str], tuple[Opinion, ...] | Exception] = {}
+        for juror, asked in cases.items():
+            heard = self.opened.get(juror).judge(list(asked.values()))
+            opinions |= {(juror, *case): said for case, said in zip(asked, heard, strict=True)}
+        return [vote_of(row, opinions[row["juror"], row["pair_id"], row["order"]]) for row in rows]
 
 
-def vote_of(row: dict[str, Any], verdict: Verdict) -> Vote:
-    """A verdict in terms of position as a vote in terms of the pair."""
+def vote_of(row: Mapping[str, Any], opinions: tuple[Opinion, ...] | Exception) -> Vote | Exception:
+    """The opinion of the row's dimension, in terms of position, as a vote in terms of the pair.
+
+    A score that is not a number makes the answer unparsable: the model broke down, and its choice means nothing.
+    """
+    if isinstance(opinions, Exception):
+        return opinions
+    opinion = next((one for one in opinions if one.dimension == row["dimension"]), None)
+    if opinion is None or opinion.choice is None:
+        return ValueError(f"juror {row['juror']!r} gave no choice in dimension {row['dimension']!r}")
+    broken = opinion.choice == "unparsable" or (opinion.score is not None and math.isnan(opinion.score))
     sign = 1.0 if row["order"] == "ab" else -1.0
     return Vote(
         id=row["id"],
         pair_id=row["pair_id"],
         juror=row["juror"],
         order=row["order"],
-        raw=verdict.raw,
-        choice=IN_TERMS_OF_PAIR[row["order"]][verdict.choice],
-        score=None if verdict.score is None else sign * verdict.score + 0.0,
+        raw=opinion.raw,
+        choice="unparsable" if broken else IN_TERMS_OF_PAIR[row["order"]][opinion.choice],
+        score=None if broken or opinion.score is None else sign * opinion.score + 0.0,
+        dimension=row["dimension"],
     )
 
 
 class Judge(RowStage):
-    """Pairs and pictures in; a vote for each (pair, juror, order) out."""
+    """Pairs and pictures in; a vote for each (pair, juror, order, dimension) out."""
 
     name: ClassVar = "judge"
+    version: ClassVar = 2
     row: ClassVar = Vote
 
     pairs: Pairs
     pictures: Render
-    jury: tuple[JurorModel, ...]
+    jury: tuple[Juror, ...]
     shard_rows: int = Field(512, ge=1)
-    "Rows a file and a call."
+    "Rows per file and per call of a worker."
 
     @field_validator("jury")
     @classmethod
-    def _distinct(cls, jury: tuple[JurorModel, ...]) -> tuple[JurorModel, ...]:
+    def _distinct(cls, jury: tuple[Juror, ...]) -> tuple[Juror, ...]:
         names = [juror.name for juror in jury]
         if not jury or len(set(names)) != len(names):
             raise ValueError(f"judge needs at least one juror and distinct names, got {names}; change the jury")
         return jury
 
     def cells(self, inputs: Inputs) -> pa.Table:
-        """Columns id, pair_id, juror, order, text, picture_a, picture_b: never the expectation."""
+        """What a juror is shown, and never what a checker would ask for."""
         columns = ["id", "prompt_id", "text", "picture_a", "picture_b"]
-        jurors = {juror.name: key_of(juror) for juror in self.jury}
+        asked = [
+            (juror.name, key_of(juror), order, dimension)
+            for juror in self.jury
+            for order in ORDERS
+            for dimension in juror.dimensions
+        ]
         rows = []
         for pair in inputs.table(self.pairs, columns).to_pylist():
-            for juror, identity in jurors.items():
+            for juror, identity, order, dimension in asked:
                 group = group_of(juror, pair["prompt_id"])
-                for order in ORDERS:
-                    rows.append(
-                        {
-                            "id": row_id(group, self.name, self.version, pair["id"], identity, order),
-                            "pair_id": pair["id"],
-                            "juror": juror,
-                            "order": order,
-                            "text": pair["text"],
-                            "picture_a": pair["picture_a"],
-                            "picture_b": pair["picture_b"],
-                        }
-                    )
-        names = ["id", "pair_id", "juror", "order", "text", "picture_a", "picture_b"]
-        return pa.Table.from_pylist(rows, schema=pa.schema([(name, pa.string()) for name in names]))
+                name = row_id(group, self.name, self.version, pair["id"], identity, order, dimension)
+                shown = (pair["text"], pair["picture_a"], pair["picture_b"])
+                rows.append(dict(zip(COLUMNS, (name, pair["id"], juror, order, dimension, *shown), strict=True)))
+        return pa.Table.from_pylist(rows, schema=pa.schema([(name, pa.string()) for name in COLUMNS]))
 
     def worker(self, inputs: RunInputs) -> Worker:
         """All jurors, loaded one by one, and the pictures by id."""
-        return Judging(self.jury, inputs.lookup(self.pictures), resident=self.resources.resident)
+        pictures = inputs.lookup(self.pictures)
+        return JudgeWorker(self.jury, pictures, medium=self.pictures.medium, resident=self.resources.resident)

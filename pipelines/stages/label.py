@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Int8
+from pydantic import Field, field_validator
 
+from infra.config import ConfigError
 from infra.dag.stage import Context, Inputs, TableStage
+from pipelines.algorithms.prompting.opinion import OVERALL
 from pipelines.algorithms.voting.audit import audit
-from pipelines.algorithms.voting.ballots import CHOICES, Consistency, answers, ballots
+from pipelines.algorithms.voting.ballots import CHOICES, Answers, Consistency, answers, ballots
 from pipelines.algorithms.voting.dawid_skene import DawidSkene
-from pipelines.algorithms.voting.panel import Majority, Unanimous, count_ballots
-from pipelines.schemas.votes import JurorStatistics, Preference
+from pipelines.algorithms.voting.panel import Majority, Unanimous, Verdicts
+from pipelines.schemas.votes import DimensionMargin, JurorStatistics, Preference
 from pipelines.stages.judge import Judge
 from pipelines.stages.pair import Pairs
 from pipelines.stages.sources import Labels
@@ -22,38 +30,102 @@ from pipelines.stages.sources import Labels
 Panel = Annotated[Majority | Unanimous | DawidSkene, Field(discriminator="kind")]
 
 
+SIGNS = {"a": 1.0, "tie": 0.0, "b": -1.0}
+
+
+@dataclass(frozen=True)
+class JudgedPair:
+    """The panel's choice on one pair; fields as in `Preference`."""
+
+    choice: str
+    agreement: float
+    probability: float | None
+    score: float
+    votes_a: int
+    votes_b: int
+    votes_tie: int
+    votes_unparsable: int
+
+
+@dataclass(frozen=True)
+class JudgedDimension:
+    """All votes in one dimension, and what the panel makes of them."""
+
+    given: Answers
+    ballots: Int8[np.ndarray, "pairs jurors"]
+    verdicts: Verdicts
+    scores: Mapping[str, float]
+    """Mean log-odds by pair."""
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {name: place for place, name in enumerate(self.given.pair_ids)}
+
+    def of(self, pair_id: str) -> JudgedPair | None:
+        """The choice on one pair; None where it has no vote."""
+        place = self._places.get(pair_id)
+        if place is None:
+            return None
+        found = self.verdicts
+        probability = None if found.probability is None else float(found.probability[place])
+        return JudgedPair(
+            choice=CHOICES[int(found.choice[place])],
+            agreement=float(found.agreement[place]),
+            probability=None if probability is None or math.isnan(probability) else probability,
+            score=self.scores[pair_id],
+            **{f"votes_{name}": int(found.counts[place, code]) for code, name in enumerate(CHOICES)},
+        )
+
+    def audit(self, dimension: str) -> list[JurorStatistics]:
+        """One row per juror."""
+        return [JurorStatistics(**asdict(one), dimension=dimension) for one in audit(self.given, ballots=self.ballots)]
+
+
 class Label(TableStage, Labels):
-    """Votes in; one preference a judged pair out. The votes are kept as they are: another rule is another, cheap label."""
+    """Votes in; one preference per judged pair out, and a margin per pair and dimension."""
 
     name: ClassVar = "label"
+    version: ClassVar = 2
     row: ClassVar = Preference
     tables: ClassVar[Mapping[str, type]] = {"jurors": JurorStatistics, **Labels.tables}
 
     pairs: Pairs
     votes: Judge
     consistency: Consistency = Consistency()
-    "What a juror's two orders come to."
+    "What the two answers of a juror to the two orders come to."
     panel: Panel = Majority()
-    "How the jurors' words become one."
+    "How the ballots of the jurors become one choice."
+    dimension: str = OVERALL
+    "The dimension whose choice is the preference, where `weights` are not given."
+    weights: dict[str, float] = Field(default_factory=dict[str, float])
+    "Weight of each dimension: the preference is the sign of the weighted sum of their choices, an exact 0 a tie."
+
+    @field_validator("weights")
+    @classmethod
+    def _usable(cls, weights: dict[str, float]) -> dict[str, float]:
+        if weights and not (all(value >= 0 for value in weights.values()) and sum(weights.values()) > 0):
+            raise ValueError(f"weights of dimensions must be at least 0 and not all 0, got {weights}")
+        return weights
 
     def run(self, context: Context) -> Iterator[Preference]:
-        """Preferences in the order of the pairs; a pair without any vote (all quarantined) has none."""
-        votes = context.table(self.votes, ["pair_id", "juror", "order", "choice", "score"])
-        columns = {name: votes[name].to_pylist() for name in votes.column_names}
-        given = answers(columns["pair_id"], juror=columns["juror"], order=columns["order"], choice=columns["choice"])
-        said = ballots(given, options=self.consistency)
-        verdicts = self.panel.verdicts(said)
-        counts = count_ballots(said)
-        context.emit("jurors", [JurorStatistics(**asdict(one)) for one in audit(given, ballots=said)])
-        score = mean_scores(columns["pair_id"], columns["juror"], columns["score"])
-        number = {name: row for row, name in enumerate(given.pair_ids)}
+        """Preferences in the order of the pairs; a pair without a vote in the deciding dimension has none."""
+        votes = context.table(self.votes, ["pair_id", "juror", "order", "choice", "score", "dimension"])
+        names = sorted(set(votes["dimension"].to_pylist()))
+        needed = sorted(self.weights) or [self.dimension]
+        if votes.num_rows and not set(needed) <= set(names):
+            raise ConfigError(
+                f"label needs votes in {', '.join(needed)}, got {', '.join(names)}; change dimension or weights"
+            )
+        judged = {name: self._judged(votes.filter(pc.equal(votes["dimension"], name))) for name in names}
+        context.emit("jurors", [row for name in names for row in judged[name].audit(name)])
+        context.emit("dimensions", self._margins(judged))
         decided = 0
         for pair in context.rows(self.pairs):
-            row = number.get(pair.id)
-            if row is None:
+            found = [judged[name].of(pair.id) for name in needed if name in judged]
+            if not found or any(one is None for one in found):
                 continue
-            choice = CHOICES[int(verdicts.choice[row])]
-            decided += choice != "tie"
+            said = self._combined({name: one for name, one in zip(needed, found, strict=True) if one is not None})
+            decided += said.choice != "tie"
             yield Preference(
                 id=pair.id,
                 prompt_id=pair.prompt_id,
@@ -62,18 +134,45 @@ class Label(TableStage, Labels):
                 picture_b=pair.picture_b,
                 generator_a=pair.generator_a,
                 generator_b=pair.generator_b,
-                choice=choice,
-                agreement=float(verdicts.agreement[row]),
-                score=score[pair.id],
-                votes_a=int(counts[row, 0]),
-                votes_b=int(counts[row, 1]),
-                votes_tie=int(counts[row, 2]),
-                votes_unparsable=int(counts[row, 3]),
+                **asdict(said),
             )
         context.metric("decided_pairs", decided)
 
+    def _judged(self, votes: pa.Table) -> JudgedDimension:
+        """The panel's choices in one dimension."""
+        columns = {name: votes[name].to_pylist() for name in ("pair_id", "juror", "order", "choice", "score")}
+        given = answers(columns["pair_id"], juror=columns["juror"], order=columns["order"], choice=columns["choice"])
+        said = ballots(given, options=self.consistency)
+        scores = mean_scores(columns["pair_id"], columns["juror"], columns["score"])
+        return JudgedDimension(given, said, self.panel.verdicts(said), scores)
+
+    @staticmethod
+    def _margins(judged: Mapping[str, JudgedDimension]) -> Iterator[DimensionMargin]:
+        for name, dimension in judged.items():
+            for pair_id, choice in zip(dimension.given.pair_ids, dimension.verdicts.choice.tolist(), strict=True):
+                yield DimensionMargin(pair_id, name, SIGNS[CHOICES[choice]])
+
+    def _combined(self, found: Mapping[str, JudgedPair]) -> JudgedPair:
+        """The deciding dimension as it is, or the weighted sum of several: agreement is the weight behind its sign."""
+        if not self.weights:
+            return found[self.dimension]
+        total = sum(self.weights.values())
+        lead = math.fsum(weight * SIGNS[found[name].choice] for name, weight in self.weights.items())
+        choice = "tie" if abs(lead) < 1e-12 * total else "a" if lead > 0 else "b"
+        behind = math.fsum(weight for name, weight in self.weights.items() if found[name].choice == choice)
+        return JudgedPair(
+            choice=choice,
+            agreement=behind / total,
+            probability=None,
+            score=math.fsum(weight * found[name].score for name, weight in self.weights.items()) / total,
+            votes_a=sum(one.votes_a for one in found.values()),
+            votes_b=sum(one.votes_b for one in found.values()),
+            votes_tie=sum(one.votes_tie for one in found.values()),
+            votes_unparsable=sum(one.votes_unparsable for one in found.values()),
+        )
+
     def expected_rows(self, inputs: Inputs) -> int:
-        """One a pair."""
+        """One per pair."""
         return inputs.table(self.pairs, ["id"]).num_rows
 
 

@@ -13,7 +13,7 @@ from infra.dag.selection import Selection
 from infra.dag.stage import Resources
 from infra.store.artifacts import Store
 from pipelines.miniature import generators, jurors
-from pipelines.stages.judge import Judge, Judging
+from pipelines.stages.judge import Judge, JudgeWorker
 from pipelines.stages.pair import Pairs
 from pipelines.stages.prompts import Prompts
 from pipelines.stages.render import Render
@@ -52,7 +52,7 @@ def run(prompts: int = PROMPTS) -> list[Result]:
 
         inputs = StoreInputs(runner.store)
         cells = made.cells(inputs).sort_by("id")
-        worker = Judging(made.jury, inputs.lookup(made.pictures), resident=8)
+        worker = JudgeWorker(made.jury, inputs.lookup(made.pictures), medium="image", resident=8)
         worker.open("cpu", inputs)
         worker.run(cells.slice(0, 8))
         start = time.perf_counter()
@@ -61,4 +61,4 @@ def run(prompts: int = PROMPTS) -> list[Result]:
             count += len(worker.run(cells.slice(first, made.shard_rows)))
         loop = count / (time.perf_counter() - start)
     detail = {"votes": count, "bare": round(loop, 1), "stage": round(staged, 1)}
-    return [Result("judge: stage / bare loop", staged / loop, ">= 0.8", detail)]
+    return [Result("judge: stage / bare loop", staged / loop, ">= 0.95", detail)]

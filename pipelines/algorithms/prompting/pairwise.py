@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from pydantic import Field, model_validator
 
+from actors.serving.engine import Answer, Picture, Question
 from infra.config import Config, ConfigError
-from pipelines.algorithms.prompting.question import Answer, Picture, Question, Verdict, rounded
+from pipelines.algorithms.prompting.opinion import OVERALL, Choice, Opinion, has_nan, rounded, unparsable
 
 
 class Pairwise(Config):
     """Asks once: which of two pictures shows the caption."""
 
+    kind: Literal["pairwise"] = "pairwise"
     before: str = ""
     """Text before the first picture."""
     between: str = ""
@@ -34,23 +37,25 @@ class Pairwise(Config):
             raise ConfigError("Pairwise: no text holds {caption}, so the juror would not know what is asked; add it")
         return self
 
-    def questions(self, text: str, *, first: Picture, second: Picture) -> tuple[Question, ...]:
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """One: the overall comparison."""
+        return (OVERALL,)
+
+    def questions(self, text: str, *, first: Picture, second: Picture | None) -> tuple[Question, ...]:
         """One question with both pictures in the order shown."""
+        if second is None:
+            raise ConfigError("Pairwise compares two pictures and cannot grade one; ask Pointwise or Likert instead")
         before, between, after = (part.replace("{caption}", text) for part in (self.before, self.between, self.after))
         parts = tuple(part for part in (before, 0, between, 1, after) if part != "")
         return (Question(parts, (first, second), (self.first, self.second, self.tie)),)
 
-    def verdict(self, answers: Sequence[Answer]) -> Verdict:
-        """The letter that was said; score = log p(first) - log p(second)."""
+    def opinions(self, answers: Sequence[Answer]) -> tuple[Opinion, ...]:
+        """The letter that was answered; score = log p(first) - log p(second)."""
         (answer,) = answers
-        said = answer.text.strip()
-        if said == self.first:
-            choice = "first"
-        elif said == self.second:
-            choice = "second"
-        elif said == self.tie:
-            choice = "tie"
-        else:
-            return Verdict(answer.text, "unparsable", None)
+        words: dict[str, Choice] = {self.first: "first", self.second: "second", self.tie: "tie"}
+        choice = words.get(answer.text.strip())
+        if choice is None or has_nan(answers):
+            return (unparsable(answer.text),)
         odds = answer.log_probabilities[self.first] - answer.log_probabilities[self.second]
-        return Verdict(answer.text, choice, rounded(odds))
+        return (Opinion(OVERALL, choice, rounded(odds), None, answer.text),)

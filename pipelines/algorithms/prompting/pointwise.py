@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from pydantic import Field, model_validator
 
+from actors.serving.engine import Answer, Picture, Question
 from infra.config import Config, ConfigError
-from pipelines.algorithms.prompting.question import Answer, Picture, Question, Verdict, rounded
+from pipelines.algorithms.prompting.opinion import OVERALL, Opinion, decided, has_nan, rounded, unparsable
 
 
 class Pointwise(Config):
-    """Asks twice, once a picture; knows no position, so it cannot be biased by it."""
+    """Asks once for each picture; knows no position, so it cannot be biased by it."""
 
+    kind: Literal["pointwise"] = "pointwise"
     before: str = ""
     """Text before the picture."""
     after: str = "does this show {caption}?"
@@ -32,18 +35,25 @@ class Pointwise(Config):
             raise ConfigError("Pointwise: no text holds {caption}, so the juror would not know what is asked; add it")
         return self
 
-    def questions(self, text: str, *, first: Picture, second: Picture) -> tuple[Question, ...]:
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """One: whether the caption is shown."""
+        return (OVERALL,)
+
+    def questions(self, text: str, *, first: Picture, second: Picture | None) -> tuple[Question, ...]:
         """The same question about each picture, in the order shown."""
         before, after = (part.replace("{caption}", text) for part in (self.before, self.after))
         parts = tuple(part for part in (before, 0, after) if part != "")
-        return tuple(Question(parts, (picture,), (self.yes, self.no)) for picture in (first, second))
+        pictures = (first,) if second is None else (first, second)
+        return tuple(Question(parts, (picture,), (self.yes, self.no)) for picture in pictures)
 
-    def verdict(self, answers: Sequence[Answer]) -> Verdict:
+    def opinions(self, answers: Sequence[Answer]) -> tuple[Opinion, ...]:
         """Which picture is more surely a yes; unparsable where either answer is neither yes nor no."""
         raw = " | ".join(answer.text for answer in answers)
-        if any(answer.text.strip() not in (self.yes, self.no) for answer in answers):
-            return Verdict(raw, "unparsable", None)
-        first, second = (a.log_probabilities[self.yes] - a.log_probabilities[self.no] for a in answers)
-        odds = rounded(first - second)
-        choice = "tie" if abs(odds) <= self.tie_within else "first" if odds > 0 else "second"
-        return Verdict(raw, choice, odds)
+        if any(answer.text.strip() not in (self.yes, self.no) for answer in answers) or has_nan(answers):
+            return (unparsable(raw),)
+        odds = [a.log_probabilities[self.yes] - a.log_probabilities[self.no] for a in answers]
+        if len(odds) == 1:
+            return (Opinion(OVERALL, None, rounded(odds[0]), None, raw),)
+        lead = rounded(odds[0] - odds[1])
+        return (Opinion(OVERALL, decided(lead, tie_within=self.tie_within), lead, None, raw),)

@@ -27,6 +27,8 @@ class Verdicts:
     """Share of the readable ballots behind the choice, in [0, 1]. It is no probability of being right."""
     counts: Int[np.ndarray, "pairs 4"]
     """Ballots for a, b, tie and nothing."""
+    probability: Float[np.ndarray, " pairs"] | None = None
+    """That the choice is right, nan where nobody judged; None from a panel that was not calibrated on people's labels."""
 
 
 class Majority(Config):

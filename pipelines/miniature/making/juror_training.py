@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
-from actors.serving.engine import conversation, decoded, shown
+from actors.serving.engine import Question, decoded
 from infra.config import Config, ConfigError
 from infra.lazy import lazy
 from pipelines.algorithms.prompting.pairwise import Pairwise
 from pipelines.algorithms.prompting.pointwise import Pointwise
-from pipelines.algorithms.prompting.question import Question
 from pipelines.miniature.juror_architecture import JurorShape, build_model, build_processor
 from pipelines.miniature.making.juror_scenes import contents, fit, fitting_sketch, paint, sketch_for
 from pipelines.miniature.world.grammar import TASKS, Caption, task_captions
@@ -189,8 +188,8 @@ class _Learner:
 
     def loss(self, batch: Batch) -> torch.Tensor:
         """Answer, ranking, caption and cell losses, weighted."""
-        texts = [self.processor.apply_chat_template(conversation(q), tokenize=False) for q in batch.questions]
-        pictures = [[decoded(picture) for picture in shown(q)] for q in batch.questions]
+        texts = [self.processor.apply_chat_template(q.conversation, tokenize=False) for q in batch.questions]
+        pictures = [[decoded(picture) for picture in q.shown] for q in batch.questions]
         inputs = self.processor(text=texts, images=pictures, padding=True, padding_side="right", return_tensors="pt")
         log_p = self.model(**inputs).logits.log_softmax(-1)
         tokens, mask = inputs["input_ids"], inputs["attention_mask"]

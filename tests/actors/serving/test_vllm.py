@@ -21,7 +21,11 @@ from itertools import islice
 import numpy as np
 from pipelines.miniature.world.grammar import captions
 from pipelines.miniature.making.juror_scenes import paint, sketch_for
+from actors.serving.transformers import TransformersEngine
+from actors.serving.vllm import VllmEngine
 from pipelines.miniature.jurors import shipped
+from pipelines.models.jurors.juror import Case
+from tests.support.places import Nowhere
 
 engine, name, out = sys.argv[1:]
 generator = np.random.default_rng(7)
@@ -29,9 +33,10 @@ asked = captions(200, split="train", seed=3)
 sketches = [sketch_for(c, other=asked[i - 1], generator=generator) for i, c in enumerate(asked) for _ in range(2)]
 pictures = paint(sketches, generator=generator)
 requests = [(c.text, pictures[2 * i], pictures[2 * i + 1]) for i, c in enumerate(asked)]
-juror = next(model for model in shipped(engine=engine) if model.name == name).juror()
-verdicts = juror.judge(requests)
-json.dump([[v.raw, v.choice, v.score] for v in verdicts], open(out, "w"))
+engines = {"transformers": TransformersEngine(), "vllm": VllmEngine(max_tokens=64)}
+juror = next(model for model in shipped(engine=engines[engine]) if model.name == name).open("cpu", Nowhere())
+opinions = juror.judge([Case(*request) for request in requests])
+json.dump([[v.raw, v.choice, v.score] for (v,) in opinions], open(out, "w"))
 """
 
 

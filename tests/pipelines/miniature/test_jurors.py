@@ -13,6 +13,8 @@ from infra.identity import key_of
 from pipelines.miniature.jurors import WEIGHTS, shipped
 from pipelines.miniature.making.juror_scenes import fit, fitting_sketch, paint, sketch_for
 from pipelines.miniature.world.grammar import captions
+from pipelines.models.jurors.juror import Case
+from tests.support.places import Nowhere
 
 
 def test_there_are_three_jurors_with_weights_of_their_own():
@@ -46,12 +48,10 @@ def _pairs(count):
 @pytest.mark.parametrize("model", shipped(), ids=lambda model: model.name)
 def test_a_juror_prefers_the_picture_that_fits_in_both_orders(model):
     requests = _pairs(120)
-    juror = model.juror()
-    forth = juror.judge(requests)
-    back = juror.judge([(text, second, first) for text, first, second in requests])
-    margin = np.array(
-        [a.score - b.score for a, b in zip(forth, back, strict=True) if a.score is not None and b.score is not None]
-    )
+    juror = model.open("cpu", Nowhere())
+    forth = juror.judge([Case(*request) for request in requests])
+    back = juror.judge([Case(text, second, first) for text, first, second in requests])
+    margin = np.array([a.score - b.score for (a,), (b,) in zip(forth, back, strict=True) if None not in (a.score, b.score)])
     assert len(requests) > 30
     assert len(margin) > 0.9 * len(requests)
     assert np.mean(margin > 0) > 0.8

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import math
 import pickle
-from dataclasses import dataclass
 
 import pytest
 
+from actors.serving.engine import Answer
 from infra.config import ConfigError
+from pipelines.algorithms.prompting.dimensions import Dimensions
+from pipelines.algorithms.prompting.likert import Likert
 from pipelines.algorithms.prompting.pairwise import Pairwise
 from pipelines.algorithms.prompting.pointwise import Pointwise
 
 
-@dataclass(frozen=True)
-class Said:
-    text: str
-    log_probabilities: dict[str, float]
+def the(questionnaire, answers):
+    (opinion,) = questionnaire.opinions(answers)
+    return opinion
 
 
 def _pairwise(text, *, first, second):
-    return Said(text, {"A": math.log(first), "B": math.log(second), "tie": math.log(0.01)})
+    return Answer(text, {"A": math.log(first), "B": math.log(second), "tie": math.log(0.01)})
 
 
 def _pointwise(text, *, yes):
-    return Said(text, {"yes": math.log(yes), "no": math.log(1 - yes)})
+    return Answer(text, {"yes": math.log(yes), "no": math.log(1 - yes)})
 
 
 def test_a_pairwise_question_shows_both_pictures_in_the_order_given():
@@ -36,34 +37,34 @@ def test_a_pairwise_question_shows_both_pictures_in_the_order_given():
 
 @pytest.mark.parametrize(("said", "choice"), [("A", "first"), ("B", "second"), ("tie", "tie"), (" A ", "first")])
 def test_the_letter_said_is_the_choice(said, choice):
-    assert Pairwise().verdict([_pairwise(said, first=0.5, second=0.4)]).choice == choice
+    assert the(Pairwise(), [_pairwise(said, first=0.5, second=0.4)]).choice == choice
 
 
 def test_a_pairwise_score_is_the_log_odds_of_the_first():
-    assert Pairwise().verdict([_pairwise("A", first=0.6, second=0.2)]).score == pytest.approx(math.log(3), abs=1e-4)
+    assert the(Pairwise(), [_pairwise("A", first=0.6, second=0.2)]).score == pytest.approx(math.log(3), abs=1e-4)
 
 
 @pytest.mark.parametrize("said", ["", "a", "red", "A or B"])
 def test_what_is_no_answer_stays_unparsable_and_has_no_score(said):
-    verdict = Pairwise().verdict([_pairwise(said, first=0.6, second=0.2)])
+    verdict = the(Pairwise(), [_pairwise(said, first=0.6, second=0.2)])
     assert (verdict.raw, verdict.choice, verdict.score) == (said, "unparsable", None)
 
 
 def test_a_pointwise_verdict_is_the_difference_of_log_odds_and_knows_no_position():
     good, bad = _pointwise("yes", yes=0.8), _pointwise("no", yes=0.4)
-    forth, back = Pointwise().verdict([good, bad]), Pointwise().verdict([bad, good])
+    forth, back = the(Pointwise(), [good, bad]), the(Pointwise(), [bad, good])
     assert (forth.choice, back.choice) == ("first", "second")
     assert forth.score == -back.score == pytest.approx(math.log(4 / (2 / 3)), abs=1e-4)
 
 
 def test_pointwise_answers_within_the_threshold_tie():
     near = [_pointwise("yes", yes=0.80), _pointwise("yes", yes=0.79)]
-    assert Pointwise(tie_within=0.2).verdict(near).choice == "tie"
-    assert Pointwise(tie_within=0).verdict(near).choice == "first"
+    assert the(Pointwise(tie_within=0.2), near).choice == "tie"
+    assert the(Pointwise(tie_within=0), near).choice == "first"
 
 
 def test_one_unparsable_pointwise_answer_makes_the_pair_unparsable():
-    verdict = Pointwise().verdict([_pointwise("yes", yes=0.9), _pointwise("maybe", yes=0.1)])
+    verdict = the(Pointwise(), [_pointwise("yes", yes=0.9), _pointwise("maybe", yes=0.1)])
     assert (verdict.raw, verdict.choice, verdict.score) == ("yes | maybe", "unparsable", None)
 
 
@@ -79,3 +80,48 @@ def test_questionnaires_are_picklable_and_refuse_what_cannot_be_asked():
         Pairwise(after="which is better?")
     with pytest.raises(ConfigError, match="differ"):
         Pointwise(yes="no")
+
+
+def _graded(*shares):
+    best = max(range(5), key=shares.__getitem__)
+    return Answer(str(best + 1), {str(k): math.log(share) for k, share in enumerate(shares, start=1)})
+
+
+def test_a_likert_grade_is_the_most_likely_and_the_score_the_expectation():
+    alone = the(Likert(), [_graded(0.1, 0.1, 0.2, 0.5, 0.1)])
+    assert (alone.choice, alone.grade) == (None, 4)
+    assert alone.score == pytest.approx(0.1 + 0.2 + 0.6 + 2.0 + 0.5)
+
+
+def test_likert_compares_expected_grades_where_the_most_likely_are_equal():
+    sure, doubtful = _graded(0.01, 0.01, 0.02, 0.06, 0.9), _graded(0.2, 0.1, 0.1, 0.2, 0.4)
+    said = the(Likert(dimension="VQ"), [doubtful, sure])
+    assert (said.dimension, said.choice) == ("VQ", "second")
+
+
+@pytest.mark.parametrize("questionnaire", [Pairwise(), Pointwise(), Likert()])
+def test_a_juror_that_answers_nan_is_unparsable(questionnaire):
+    questions = questionnaire.questions("a box", first=b"1", second=b"2")
+    said = the(questionnaire, [Answer(q.answers[0], dict.fromkeys(q.answers, math.nan)) for q in questions])
+    assert (said.choice, said.score) == ("unparsable", None)
+
+
+ASKED = {"VQ": "which looks better?", "TA": "which fits the text?"}
+
+
+def test_a_turn_for_each_dimension_has_a_score_for_each():
+    asked = Dimensions(asked=ASKED)
+    questions = asked.questions("a box", first=b"1", second=b"2")
+    assert all(q.parts[-1].endswith(ASKED[name]) for q, name in zip(questions, asked.dimensions, strict=True))
+    one, other = asked.opinions([_pairwise("A", first=0.6, second=0.2), _pairwise("B", first=0.1, second=0.8)])
+    assert (one.dimension, one.choice, one.score > 0) == ("TA", "first", True)
+    assert (other.dimension, other.choice, other.score < 0) == ("VQ", "second", True)
+
+
+def test_one_turn_is_free_text_and_a_missing_or_doubled_line_is_unparsable():
+    asked = Dimensions(asked=ASKED | {"MQ": "which moves better?"}, turns="one")
+    (question,) = asked.questions("a box", first=b"1", second=b"2")
+    assert question.answers == () and all(name in question.parts[-1] for name in asked.dimensions)
+    said = asked.opinions([Answer("VQ: A\n- TA: tie.\nTA: B")])
+    assert {one.dimension: one.choice for one in said} == {"MQ": "unparsable", "TA": "unparsable", "VQ": "first"}
+    assert asked.opinions([Answer("TA: **tie**")])[1].choice == "tie"

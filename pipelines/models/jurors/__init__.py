@@ -1,0 +1,1 @@
+"""Jurors: what compares two pictures or clips of one prompt."""
