@@ -16,6 +16,7 @@ from infra.config import ConfigError
 from infra.lazy import lazy
 from pipelines.models.adapter import Full, LoRA, Start, peft_config, read_lora, refuse_other, refuse_unmatched
 from pipelines.models.comfyui import write_comfyui
+from pipelines.models.exact import load_exactly
 from pipelines.models.families.base import Condition, Family, read_index
 from pipelines.models.weights import INDEX
 
@@ -63,6 +64,7 @@ class Policy:
         self.frozen: nn.Module | None = None
         self._two = False
         """Whether the reference is a second adapter."""
+        self._alignment: tuple[tuple[int, torch.dtype], nn.Module] | None = None
         if start is not None and isinstance(start.adapter, LoRA):
             self._go_on(start.folder, start.adapter)
         else:
@@ -163,8 +165,8 @@ class Policy:
         fresh = self.family.load(parts="denoiser", device="cpu", dtype=self.loaded.dtype)
         base = self.family.folder
         model: Any = fresh.model
-        if strange := model.load_state_dict(parameters, strict=False).unexpected_keys:
-            raise ValueError(f"the export has parameters that the model lacks, {strange[0]!r} for one")
+        names = [name for name, _ in model.named_parameters()]
+        load_exactly(model, parameters, names=names, source="the trained policy")
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(base / INDEX, folder / INDEX)
         for name, component in read_index(base).items():
@@ -231,11 +233,17 @@ class Policy:
         return [module for module in self.model.modules() if isinstance(module, BaseTunerLayer)]
 
     def _aligned(self, frozen: Any, model: nn.Module) -> nn.Module:
-        """The copy computing as the policy does: in the dtype and under the autocast an engine may have given it."""
+        """The copy computing as the policy does: in the dtype and under the autocast an engine may have given it.
+
+        Worked out again only when the wrapped model or the dtype changes: it looks at every module.
+        """
         from actors.training.engines.precision import Autocast
 
         own: Any = self.model
-        if frozen.dtype != own.dtype:
-            frozen.to(own.dtype)
-        cast = any(isinstance(module, Autocast) for module in model.modules())
-        return Autocast(frozen, device=own.device) if cast else frozen
+        seen = (id(model), next(own.parameters()).dtype)
+        if self._alignment is None or self._alignment[0] != seen:
+            if frozen.dtype != own.dtype:
+                frozen.to(own.dtype)
+            cast = any(isinstance(module, Autocast) for module in model.modules())
+            self._alignment = (seen, Autocast(frozen, device=own.device) if cast else frozen)
+        return self._alignment[1]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,23 @@ UNWANTED = ("*fp16*", "*non_ema*", "*flax*")  # second copies of the same weight
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
 
 
+@contextmanager
+def one_at_a_time(cache: Path, repo: str) -> Iterator[None]:
+    """Held by one process of this machine at a time, for one repository; it ends with the process at the latest."""
+    folder = cache / ".locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"salon--{repo.replace('/', '--')}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 class Hub(Config):
-    """A pipeline on the Hugging Face Hub, downloaded at its first use into the Hub's own cache."""
+    """A pipeline on the Hugging Face Hub, downloaded into the Hub's own cache of each node where that is allowed.
+
+    Processes of a run work offline unless HF_HUB_OFFLINE=0 is set where the run is started. Then the first process of a
+    node that needs a file downloads it, with the Hub's own progress bars, and the others wait for it: one lock for each
+    repository.
+    """
 
     repo: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
     """owner/name"""
@@ -40,24 +58,36 @@ class Hub(Config):
 
         Raises ConfigError where the Hub cannot be reached and the cache lacks it, and where it is refused or not there.
         """
-        from huggingface_hub import hf_hub_download, snapshot_download
+        from huggingface_hub import constants
         from huggingface_hub.errors import HFValidationError
 
+        offline = constants.HF_HUB_OFFLINE
         try:
-            index = json.loads(Path(hf_hub_download(self.repo, INDEX, revision=self.revision)).read_text())
-            components = [name for name, value in index.items() if isinstance(value, list) and name not in UNUSED]
-            found = snapshot_download(
-                self.repo,
-                revision=self.revision,
-                allow_patterns=[INDEX, *(f"{name}/{pattern}" for name in components for pattern in WANTED)],
-                ignore_patterns=list(UNWANTED),
-            )
+            if offline:
+                return self._downloaded()
+            with one_at_a_time(Path(constants.HF_HUB_CACHE), self.repo):
+                return self._downloaded()
         except (OSError, HFValidationError) as error:
             reason = str(error).strip().splitlines()[0]
+            allowed = "This process works offline: set HF_HUB_OFFLINE=0 to let the run download. " if offline else ""
             raise ConfigError(
-                f"weights {self.repo!r} at revision {self.revision!r} are not to be had: {reason} "
-                "Download them where there is a network (hf download), log in for a gated model, or give a folder"
+                f"weights {self.repo!r} at revision {self.revision!r} are not to be had: {reason} {allowed}"
+                f"Or download them where there is a network (hf download {self.repo}), log in for a gated model, "
+                "or give a folder"
             ) from error
+
+    def _downloaded(self) -> Path:
+        """The snapshot in the cache; files that it lacks are downloaded unless the process works offline."""
+        from huggingface_hub import hf_hub_download, snapshot_download
+
+        index = json.loads(Path(hf_hub_download(self.repo, INDEX, revision=self.revision)).read_text())
+        components = [name for name, value in index.items() if isinstance(value, list) and name not in UNUSED]
+        found = snapshot_download(
+            self.repo,
+            revision=self.revision,
+            allow_patterns=[INDEX, *(f"{name}/{pattern}" for name in components for pattern in WANTED)],
+            ignore_patterns=list(UNWANTED),
+        )
         return Path(found)
 
 

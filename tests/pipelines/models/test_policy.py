@@ -335,3 +335,11 @@ def test_a_parameter_the_model_lacks_is_no_export(bases, questions, tmp_path):
     own = policy(bases["sd15"], "sd15", adapter=Full(), reference="none")
     with pytest.raises(ValueError, match="'strange'"):
         own.export({"strange": torch.zeros(1)}, tmp_path, comfyui=False)
+
+
+def test_an_export_that_lacks_a_parameter_is_refused_and_not_filled_with_the_base(bases, questions, tmp_path):
+    own = policy(bases["sd15"], "sd15", adapter=Full(), reference="none")
+    parameters = {name: value.detach() for name, value in own.model.named_parameters()}
+    lacking = dict(list(parameters.items())[1:])
+    with pytest.raises(ConfigError, match="the trained policy lacks"):
+        own.export(lacking, tmp_path / "export", comfyui=False)

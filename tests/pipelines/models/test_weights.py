@@ -52,4 +52,17 @@ def test_what_the_cache_holds_needs_no_network(tmp_path):
 def test_without_network_and_cache_the_remedy_is_named(tmp_path):
     found = resolved(tmp_path)
     assert found.startswith(f"refused: weights '{REPO}' at revision 'main' are not to be had")
+    assert "set HF_HUB_OFFLINE=0" in found
     assert "give a folder" in found
+
+
+def test_processes_of_a_node_download_a_repository_one_after_another(tmp_path):
+    code = (
+        "import time, sys\nfrom pathlib import Path\nfrom pipelines.models.weights import one_at_a_time\n"
+        "with one_at_a_time(Path(sys.argv[1]), 'owner/name'):\n"
+        "    begun = time.monotonic(); time.sleep(0.3); print(begun, time.monotonic())"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    first, second = sorted([float(time) for time in process.communicate()[0].split()] for process in started)
+    assert first[1] <= second[0]
