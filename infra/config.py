@@ -29,8 +29,12 @@ def describe(error: ValidationError, *, place: str, known: list[str]) -> str:
             lines.append(f"{place}: unknown option {where!r}; {remedy}")
         elif problem["type"] == "missing":
             lines.append(f"{place}: option {where!r} is required; give it a value")
+        elif problem["type"] == "value_error":
+            # A check of our own: it has named what is wrong and the remedy.
+            lines.append(f"{place}: {problem['msg'].removeprefix('Value error, ')}")
         else:
-            given = repr(problem.get("input"))
+            value = problem.get("input")
+            given = type(value).__name__ if isinstance(value, BaseModel) else repr(value)
             shown = given if len(given) <= SHOWN else f"{given[:SHOWN]} …"
             lines.append(f"{place}: {where} = {shown} is refused: {problem['msg']}")
     return "\n".join(lines)

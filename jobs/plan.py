@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
+from infra.config import ConfigError
 from infra.dag.plan import HIT, NodePlan, Planner, Policy
 from infra.dag.selection import Selection
 from infra.dag.source import Sources
-from infra.dag.stage import topological
+from infra.dag.stage import Stage, topological
 from infra.store.artifacts import Store
+from infra.store.tables import write_atomic
 from jobs.arguments import Parser, build, common
 from jobs.progress import describe, source_note
 
@@ -23,8 +27,11 @@ def main(argv: list[str]) -> int:
     parser = Parser(prog="salon plan", description=__doc__)
     common(parser)
     parser.add_argument("--json", action="store_true", help="machine-readable")
+    parser.add_argument("--svg", metavar="FILE", type=Path, help="draw the DAG of the recipe into FILE; plan nothing")
     parsed, target, _ = build(parser, argv)
     order = topological(target)
+    if parsed.svg is not None:
+        return draw(order, parsed.svg)
     selection = Selection(parsed.only, parsed.start, parsed.until, tuple(parsed.force))
     chosen = selection.of(order)
     policy = Policy(selection.forced(order), parsed.retry_errors, parsed.strict_code, parsed.verify)
@@ -38,6 +45,18 @@ def main(argv: list[str]) -> int:
     else:
         show(plans)
     return NOTHING_TO_DO if all(plan.state == HIT for plan in plans) else SOMETHING_TO_DO
+
+
+def draw(order: Sequence[Stage], path: Path) -> int:
+    """Writes the picture of a DAG; raises ConfigError where it cannot be written."""
+    from pipelines.reporting.dag_figure import drawing
+
+    try:
+        write_atomic(path, drawing(order).encode())
+    except OSError as error:
+        raise ConfigError(f"--svg {path}: {error.strerror or error}; give a file in a folder that exists") from error
+    print(path)
+    return NOTHING_TO_DO
 
 
 def show(plans: list[NodePlan]) -> None:

@@ -4,7 +4,6 @@ import ast
 import re
 import subprocess
 import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -30,13 +29,6 @@ NEEDED_BY_ALGORITHMS = {
     "actors.serving.engine",  # two dataclasses: what a question and an answer are
 }
 LONGEST = 360  # lines; about 300 is meant
-
-
-def _script(path):
-    spec = spec_from_file_location(path.stem, path)
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def tracked(*endings):
@@ -162,6 +154,8 @@ def test_every_name_imported_from_outside_is_a_dependency():
             assert renamed.get(top, top).lower() in given, f"{name} imports {top}, which pyproject.toml does not list"
 
 
-def test_the_picture_of_the_dag_is_the_one_its_script_draws():
-    dag = _script(ROOT / "docs" / "dag.py")
-    assert (ROOT / "docs" / "dag.svg").read_text() == dag.drawing()
+def test_the_picture_of_the_dag_is_the_one_that_plan_draws(tmp_path):
+    from jobs.cli import main
+
+    assert main(["plan", "miniature", "--svg", str(tmp_path / "dag.svg")]) == 0
+    assert (ROOT / ".github/readme/dag.svg").read_text() == (tmp_path / "dag.svg").read_text(), "run make readme"

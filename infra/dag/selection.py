@@ -21,9 +21,10 @@ class Selection:
     def of(self, order: Sequence[Stage]) -> list[Stage]:
         """The chosen stages, parents first; raises ConfigError naming a stage that is not there."""
         by_name = {stage.node: stage for stage in order}
-        for name in (self.only, self.start, self.until, *self.force):
+        asked = [("--only", self.only), ("--from", self.start), ("--until", self.until)]
+        for flag, name in [*asked, *(("--force", name) for name in self.force)]:
             if name is not None and name not in by_name:
-                raise ConfigError(f"no stage {name!r} in this recipe; its stages are {', '.join(by_name)}")
+                raise ConfigError(f"{flag} {name}: no such stage in this recipe; its stages are {', '.join(by_name)}")
         chosen = list(order)
         if self.only is not None:
             chosen = [by_name[self.only]]

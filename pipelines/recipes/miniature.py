@@ -51,35 +51,62 @@ def _chosen(asked: tuple[str, ...], shipped: tuple[Named, ...], flag: str) -> tu
     return tuple(model for model in shipped if not asked or model.name in asked)
 
 
+def _require_learnable(sources: tuple[str, ...], drawn: tuple[generators.Generator, ...]) -> None:
+    """Raises ConfigError where no pair could teach the policy: it must be in the roster and among the sources."""
+    known = [one.name for one in drawn]
+    for name in sources:
+        if name not in known:
+            raise ConfigError(f"--sources: {name!r} is not in the roster; it has {', '.join(known)}")
+    if POLICY not in known:
+        raise ConfigError(f"--roster {','.join(known)}: add {POLICY}, whose pictures it learns from")
+    if POLICY not in sources:
+        raise ConfigError(f"--sources {','.join(sources)}: add {POLICY}, whose own pairs it learns from")
+
+
 def miniature(
     *,
     prompts: Annotated[int, Field(ge=6, le=3000, description="training captions")] = 900,
     evaluation: Annotated[int, Field(ge=6, le=1000, description="held-out captions")] = 1000,
-    policy_samples: Annotated[int, Field(ge=1, le=64, description="the policy's pictures a prompt; others' is one")] = 4,
-    sources: Annotated[tuple[str, ...], Field(description="generators the policy learns from")] = SOURCES,
-    other_pairs: Annotated[int, Field(ge=1, description="most pairs a prompt with other generators: for the arena")] = 2,
-    roster: Annotated[tuple[str, ...], Field(description="generators, by name; all shipped by default")] = (),
-    jury: Annotated[tuple[str, ...], Field(description="jurors, by name; all shipped by default")] = (),
-    juror_engine: Annotated[Literal["transformers", "vllm"], Field(description="what runs the jurors")] = "transformers",
-    seed: Annotated[int, Field(ge=0, description="of captions, training and evaluation pictures")] = 0,
-    guidance: Annotated[float, Field(ge=1, description="of the rendered pictures; evaluation is without")] = 1.0,
-    adapter: Annotated[Literal["lora", "full"], Field(description="what tune trains")] = "full",
+    policy_samples: Annotated[
+        int, Field(ge=1, le=64, description="pictures per prompt by the policy; others render one")
+    ] = 4,
+    sources: Annotated[
+        tuple[str, ...],
+        Field(description="generators the policy learns from (default: policy,late,middle)"),
+    ] = (),
+    other_pairs: Annotated[
+        int, Field(ge=1, le=64, description="most pairs per prompt with other generators, for the arena")
+    ] = 2,
+    roster: Annotated[tuple[str, ...], Field(description="generators, by name (default: all that are shipped)")] = (),
+    jury: Annotated[tuple[str, ...], Field(description="jurors, by name (default: all that are shipped)")] = (),
+    juror_engine: Annotated[
+        Literal["transformers", "vllm"], Field(description="engine that runs the jurors")
+    ] = "transformers",
+    seed: Annotated[int, Field(ge=0, description="seed of captions, training and evaluation pictures")] = 0,
+    guidance: Annotated[
+        float, Field(ge=1, le=100, description="guidance scale of the rendered pictures; evaluation has none")
+    ] = 1.0,
+    adapter: Annotated[Literal["lora", "full"], Field(description="what tune trains: a LoRA or all weights")] = "full",
     zero: Annotated[Literal["0", "1", "2", "3"], Field(description="DeepSpeed ZeRO stage; 0: plain torch")] = "1",
-    beta: Annotated[float, Field(gt=0, description="strength of the tie to the reference")] = 500.0,
-    steps: Annotated[int, Field(ge=1, description="optimiser steps of tune")] = 200,
-    batch: Annotated[int, Field(ge=1, description="pairs an optimiser step")] = 64,
-    learning_rate: Annotated[float | None, Field(gt=0, description="2e-4 full, 1e-3 LoRA by default")] = None,
-    reward_steps: Annotated[int, Field(ge=1, description="optimiser steps of the reward model")] = 100,
+    beta: Annotated[float, Field(gt=0, le=1e6, description="strength of the tie to the reference")] = 500.0,
+    steps: Annotated[int, Field(ge=1, le=1_000_000, description="optimiser steps of tune")] = 200,
+    batch: Annotated[int, Field(ge=1, le=65_536, description="pairs per optimiser step")] = 64,
+    learning_rate: Annotated[
+        float | None, Field(gt=0, le=1, description="highest learning rate (default: 2e-4 for full, 1e-3 for lora)")
+    ] = None,
+    reward_steps: Annotated[int, Field(ge=1, le=1_000_000, description="optimiser steps of the reward model")] = 100,
     held_out: Annotated[
         float, Field(gt=0, lt=1, description="share of training prompts that measure the reward model")
     ] = 0.1,
-    workers: Annotated[int, Field(ge=1, le=1024, description="actors a row-wise stage")] = 2,
+    workers: Annotated[int, Field(ge=1, le=1024, description="actors per row-wise stage")] = 2,
     tune_workers: Annotated[int, Field(ge=1, le=1024, description="training workers")] = 2,
-    gpus: Annotated[float, Field(ge=0, description="GPUs an actor or training worker")] = 0.0,
+    gpus: Annotated[float, Field(ge=0, le=16, description="GPUs per actor or training worker")] = 0.0,
 ) -> Gated:
     """prompts -> render -> pair -> judge -> label -> arena; encode -> examples -> reward, tune; evaluate, report, gate."""
     resources = Resources(workers=workers, gpus=gpus, resident=8)
     drawn = _chosen(roster, generators.shipped(guidance=guidance), "--roster")
+    sources = sources or tuple(name for name in SOURCES if name in {one.name for one in drawn})
+    _require_learnable(sources, drawn)
     voting = _chosen(jury, jurors.shipped(engine=ENGINES[juror_engine]), "--jury")
     base = next(one for one in generators.shipped() if one.name == POLICY)
     policy = MiniatureFamily(weights=base.weights)

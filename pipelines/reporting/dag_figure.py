@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from infra.dag.stage import Stage
 from pipelines.reporting.data import Node
 from pipelines.reporting.svg import element, figure, group, line, number, shorten, text
 from pipelines.reporting.text import count, plural, seconds
@@ -84,3 +86,27 @@ def _described(nodes: Sequence[Node]) -> str:
     """Alternative text."""
     told = [f"{n.node} ({n.state}) from {', '.join(n.parents) or 'nothing'}" for n in nodes]
     return f"The DAG: {'; '.join(told) or 'no stages'}"
+
+
+STYLE = """
+svg { background: #ffffff; font-family: system-ui, sans-serif; } text { fill: #24292f; font-size: 12.5px; }
+.name { font-size: 13.5px; font-weight: 600; } .node { fill: #e7f0fb; stroke: #24292f; stroke-width: 1.2; }
+.edge { fill: none; stroke: #57606a; stroke-width: 1.3; } .head { fill: #57606a; }
+"""
+
+
+def drawing(stages: Sequence[Stage]) -> str:
+    """The DAG of a recipe as an SVG file of its own: each stage with the first sentence of what it is."""
+    nodes = [
+        Node(
+            stage.node, stage.name, stage.key, said(stage), None, None, 0, 0, tuple(p.node for p in stage.parents.values())
+        )
+        for stage in stages
+    ]
+    markup = str(dag(nodes)).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+    return markup.replace("</title>", f"</title><style>{STYLE}</style>", 1) + "\n"
+
+
+def said(stage: Stage) -> str:
+    """The first sentence of a stage's docstring."""
+    return (inspect.getdoc(type(stage)) or "").split("\n\n")[0].replace("\n", " ").split(". ")[0].rstrip(".")

@@ -105,7 +105,7 @@ def test_one_job_for_one_submission_and_its_own_exit_code(submit, tmp_path, salo
     assert "submitted:" in out and "sum          done     1 rows" in out
     assert salon("sql", "SELECT total FROM sum", "--root", root, "--csv")[1] == "total\n285\n"
     status, again = submit(root, "--run-name", "submitted")
-    assert (status, "is there already" in again, "sum          done     1 rows" in again) == (0, True, True), again
+    assert (status, "-2 submitted:" in again, "sum          hit      1 rows" in again) == (0, True, True), again
 
     (tmp_path / "faults").write_text("3=raise 4=raise 5=raise")
     faulty = (tmp_path / "faulty", "--faults", str(tmp_path / "faults"))

@@ -1,4 +1,4 @@
-"""Draws docs/gallery.png: base above tuned on held-out captions with identical seeds, from a store's newest evaluation."""
+"""Draws the README's gallery: base above tuned on held-out captions with identical seeds, of the newest evaluation."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 from PIL import Image, ImageDraw
 
+from infra.store.artifacts import Store
 from infra.store.record import read_record
 from infra.store.tables import read_verified
 
@@ -20,7 +21,7 @@ GREEN, RED = (46, 160, 67), (207, 34, 46)
 
 def newest(root: Path) -> pa.Table:
     """Rows of the newest finished evaluation."""
-    finished = [(record, d) for d in (root / "artifacts" / "evaluate").iterdir() if (record := read_record(d))]
+    finished = [(record, d) for d in Store(root).folders("evaluate") if (record := read_record(d))]
     record, directory = max(finished, key=lambda found: found[0].finished)
     return pa.concat_tables([read_verified(directory / file.name, file) for file in record.files])
 
@@ -50,9 +51,9 @@ def draw(rows: list[dict]) -> Image.Image:
     return sheet
 
 
-def main(root: str = "salon-store") -> None:
-    """Writes the picture beside this file."""
-    draw(chosen(newest(Path(root)).to_pylist())).save(Path(__file__).parent / "gallery.png", optimize=True)
+def main(root: str = "salon-store", picture: str = ".github/readme/gallery.png") -> None:
+    """Writes the picture."""
+    draw(chosen(newest(Path(root)).to_pylist())).save(picture, optimize=True)
 
 
 if __name__ == "__main__":
