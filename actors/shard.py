@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from actors.device import device_of, prepare
 from actors.resident import CannotOpen
+from infra.dag.fingerprint import FINGERPRINT, hash_rows
 from infra.dag.shards import CELLS, REUSE, RowError, ShardDone, errors_name, part_name
 from infra.dag.stage import Places, Resources, Worker
 from infra.store.record import read_record
@@ -77,9 +78,10 @@ class ShardRunner:
     def cells(self, shard: int) -> pa.Table:
         """The plan's rows of a shard; a shard is one row group."""
         file = pq.ParquetFile(self.job.directory / CELLS)
+        names = [name for name in file.schema_arrow.names if name != FINGERPRINT]
         if file.metadata.num_rows == 0:
-            return file.schema_arrow.empty_table()
-        return file.read_row_group(shard)
+            return file.schema_arrow.empty_table().select(names)
+        return file.read_row_group(shard, columns=names)
 
     def run(self, shard: int, known: Sequence[RowError] = ()) -> ShardDone:
         """Writes the shard's file. `known`: rows already found to be fatal, not to be tried again."""
@@ -174,4 +176,11 @@ class ShardRunner:
         else:
             target.unlink(missing_ok=True)
         file = write_table(rows, self.job.directory / part_name(shard))
-        return ShardDone(shard, file, computed=computed.num_rows, reused=taken.num_rows, errors=len(errors))
+        return ShardDone(
+            shard=shard,
+            file=file,
+            computed=computed.num_rows,
+            reused=taken.num_rows,
+            errors=len(errors),
+            hashes=b"".join(hash_rows(rows).to_pylist()),
+        )

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from infra.config import ConfigError
-from infra.dag.plan import HIT, NodePlan, Planner, Policy
+from infra.dag.plan import HIT, CachePolicy, NodePlan, Planner
 from infra.dag.selection import Selection
 from infra.dag.source import Sources
 from infra.dag.stage import Stage, topological
@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
         return draw(order, parsed.svg)
     selection = Selection(parsed.only, parsed.start, parsed.until, tuple(parsed.force))
     chosen = selection.of(order)
-    policy = Policy(selection.forced(order), parsed.retry_errors, parsed.strict_code, parsed.verify)
+    policy = CachePolicy(selection.forced(order), parsed.retry_errors, parsed.strict_code, parsed.verify)
     sources = Sources(parsed.root / "cache" / "source.json" if parsed.root.is_dir() else None)
     planner = Planner(store=Store(parsed.root), policy=policy, sources=sources)
     plans = [plan for stage, plan in ((s, planner.plan(s)) for s in order) if stage in chosen]

@@ -7,7 +7,7 @@ import sys
 
 from actors.executor import RayExecutor
 from infra.cluster.connection import require_usable
-from infra.dag.plan import Policy
+from infra.dag.plan import CachePolicy
 from infra.dag.run import Runner, StageFailed
 from infra.dag.selection import Selection
 from infra.dag.stage import topological
@@ -28,7 +28,7 @@ def main(argv: list[str]) -> int:
     require_writable(parsed.root)
     resources = [stage.resources for stage in chosen]
     require_usable(parsed.address, resources)
-    policy = Policy(retry_errors=parsed.retry_errors, strict_code=parsed.strict_code, verify=parsed.verify)
+    policy = CachePolicy(retry_errors=parsed.retry_errors, strict_code=parsed.strict_code, verify=parsed.verify)
     console = Console()
     again = [word for word in argv if word != "--retry-errors"]
     resume = f"salon run {shlex.join(again)}"

@@ -14,9 +14,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from infra.dag.stage import Lineage, Stage, TableStage
-from infra.store.artifacts import RowReader, Store
-from infra.store.tables import FileRecord, sha256_of, to_table, write_atomic, write_table
+from infra.dag.fingerprint import hash_rows, hash_table, read_by
+from infra.dag.shards import ERRORS, RowError
+from infra.dag.stage import Lineage, RowStage, Stage, TableStage
+from infra.store.artifacts import Artifact, RowReader, Store
+from infra.store.tables import FileRecord, schema_of, sha256_of, to_table, write_atomic, write_table
 
 FILE_ROWS = 250_000
 PROGRESS = "progress.json"
@@ -30,31 +32,67 @@ class Computed:
     tables: dict[str, list[FileRecord]]
     weights: list[FileRecord]
     metrics: dict[str, Any]
+    read: dict[str, Stage]  # stages whose content was read, by node
+    errors: FileRecord | None = None
+    hashes: FileRecord | None = None  # of each row, of a row-wise stage
 
 
 @dataclass
 class StoreInputs:
-    """Parents' finished artifacts."""
+    """Parents' finished artifacts; `read` keeps the stages that were asked for, by node."""
 
     store: Store
+    read: dict[str, Stage] = field(default_factory=dict, init=False)
+
+    def artifact(self, parent: Stage) -> Artifact:
+        """A finished stage's artifact; raises LookupError where it has not run."""
+        self.read[parent.node] = parent
+        return self.store.artifact(parent)
+
+    def digest(self, stage: Stage) -> str | None:
+        """See `infra.dag.fingerprint.Contents`."""
+        return self.store.artifact(stage).record.digest
+
+    def hashes(self, stage: Stage) -> pa.Table | None:
+        """See `infra.dag.fingerprint.Contents`."""
+        artifact = self.store.artifact(stage)
+        stored = artifact.hashes()
+        if stored is not None or "id" not in schema_of(stage.row).names:
+            return stored
+        table = artifact.table(stage.row)
+        return hash_table(table["id"], hash_rows(table).to_pylist())
 
     def table(self, parent: Stage, columns: Sequence[str] | None = None, *, name: str | None = None) -> pa.Table:
         """See `infra.dag.stage.Inputs`."""
         row = parent.row if name is None else parent.tables[name]
-        return self.store.artifact(parent).table(row, columns, name=name)
+        return self.artifact(parent).table(row, columns, name=name)
 
     def rows(self, parent: Stage, *, name: str | None = None) -> Iterator[Any]:
         """See `infra.dag.stage.Context`."""
         row = parent.row if name is None else parent.tables[name]
-        return self.store.artifact(parent).rows(row, name=name)
+        return self.artifact(parent).rows(row, name=name)
 
     def lookup(self, parent: Stage) -> RowReader:
         """See `infra.dag.stage.RunInputs`."""
-        return self.store.artifact(parent).reader(parent.row)
+        return self.artifact(parent).reader(parent.row)
 
     def weights(self, parent: Stage) -> Path:
         """See `infra.dag.stage.Context`."""
-        return self.store.artifact(parent).weights()
+        return self.artifact(parent).weights()
+
+
+@dataclass
+class WorkerInputs(StoreInputs):
+    """What the worker of a row-wise stage may read: what the stage says it reads, for its rows are compared by that."""
+
+    stage: RowStage
+
+    def artifact(self, parent: Stage) -> Artifact:
+        """See `StoreInputs`; raises TypeError for a stage that is not named."""
+        if parent.key not in {one.key for one in read_by(self.stage)}:
+            kind = type(self.stage).__name__
+            raise TypeError(f"the worker of {kind} reads {parent.node}; name it in reads() or looks_up() of {kind}")
+        return super().artifact(parent)
 
 
 @dataclass
@@ -65,6 +103,7 @@ class TaskContext(StoreInputs):
     ancestors: list[Lineage]
     tables_written: dict[str, list[FileRecord]] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
+    errors: list[RowError] = field(default_factory=list)
     _last: float = 0.0
 
     @property
@@ -80,6 +119,11 @@ class TaskContext(StoreInputs):
         folder = self.store.scratch(self.stage)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def quarantine(self, row: str, reason: str | Exception) -> None:
+        """See `infra.dag.stage.Context`."""
+        kind = type(reason).__name__ if isinstance(reason, Exception) else "Quarantined"
+        self.errors.append(RowError(row, shard=0, type=kind, message=str(reason), traceback="", attempts=1))
 
     def emit(self, name: str, rows: Iterable[Any]) -> None:
         """Writes the side table `name`."""
@@ -129,7 +173,7 @@ def compute(stage: TableStage, root: Path, ancestors: list[Lineage]) -> Computed
     directory.mkdir(parents=True, exist_ok=True)
     context = TaskContext(store=store, stage=stage, ancestors=ancestors)
     files = write_rows(stage.run(context), stage.row, directory, "part")
-    return settle(context, files)
+    return finish_files(context, files)
 
 
 def clear(directory: Path) -> None:
@@ -137,8 +181,8 @@ def clear(directory: Path) -> None:
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def settle(context: TaskContext, files: list[FileRecord]) -> Computed:
-    """Moves the weights to their place and adds an empty file for each side table nothing was emitted to."""
+def finish_files(context: TaskContext, files: list[FileRecord]) -> Computed:
+    """Moves the weights to their place, writes the errors, and an empty file for each side table without rows."""
     directory = context.store.directory(context.stage)
     for name, row in context.stage.tables.items():
         if name not in context.tables_written:
@@ -146,4 +190,7 @@ def settle(context: TaskContext, files: list[FileRecord]) -> Computed:
     if (directory / "weights.tmp").is_dir():
         shutil.rmtree(directory / "weights", ignore_errors=True)
         os.replace(directory / "weights.tmp", directory / "weights")
-    return Computed(files, context.tables_written, weight_files(directory / "weights"), context.metrics)
+    weights = weight_files(directory / "weights")
+    rows = sorted(context.errors, key=lambda error: error.id)
+    errors = write_table(to_table(rows, RowError), directory / ERRORS) if rows else None
+    return Computed(files, context.tables_written, weights, context.metrics, read=context.read, errors=errors)

@@ -6,17 +6,19 @@ memory. What is foreseen here is what `infra.dag.run` does, since both ask the s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from infra.dag.compute import StoreInputs
-from infra.dag.shards import plan_shards
+from infra.dag.fingerprint import SIZE
+from infra.dag.shards import ShardPlan, plan_shards
 from infra.dag.source import Sources, changed_files
 from infra.dag.stage import RowStage, Stage, TableStage, Unforeseeable
-from infra.store.artifacts import Found, Store
+from infra.store.artifacts import Artifact, ArtifactState, Store
 from infra.store.record import read_record
 from infra.store.tables import to_table
 
@@ -24,7 +26,7 @@ HIT, PARTIAL, MISS = "hit", "partial", "miss"
 
 
 @dataclass(frozen=True)
-class Policy:
+class CachePolicy:
     """How a run treats what it finds."""
 
     force: frozenset[str] = frozenset()  # keys to compute again from nothing
@@ -56,11 +58,12 @@ class Foreseen(StoreInputs):
     """Parents as they will be: read where they are hits, foreseen where they are not."""
 
     changing: set[str] = field(default_factory=set)
+    plans: dict[str, ShardPlan] = field(default_factory=dict)  # of row-wise stages that are no hits
     _tables: dict[str, pa.Table] = field(default_factory=dict)
 
     def table(self, parent: Stage, columns: Sequence[str] | None = None, *, name: str | None = None) -> pa.Table:
         """See `infra.dag.stage.Inputs`; raises Unforeseeable."""
-        if parent.key not in self.changing and self.store.inspect(parent).hit:
+        if self._there(parent):
             return super().table(parent, columns, name=name)
         if name is not None:
             raise Unforeseeable(f"{parent.node} must run first")
@@ -71,6 +74,39 @@ class Foreseen(StoreInputs):
             return table if columns is None else table.select(list(columns))
         except KeyError as error:
             raise Unforeseeable(f"{parent.node} must run first") from error
+
+    def digest(self, stage: Stage) -> str | None:
+        """See `infra.dag.fingerprint.Contents`."""
+        return super().digest(stage) if self._there(stage) else None
+
+    def hashes(self, stage: Stage) -> pa.Table | None:
+        """See `infra.dag.fingerprint.Contents`: of rows that will be taken over, those of where they are now."""
+        if self._there(stage):
+            return super().hashes(stage)
+        plan = self.plans.get(stage.key)
+        if plan is None:
+            return None
+        pieces = [pa.table({"id": pa.array([], pa.string()), "hash": pa.array([], pa.binary(SIZE))})]
+        for name in pc.unique(plan.reuse["directory"]).to_pylist():
+            directory = self.store.directory(stage).parent / name
+            record = read_record(directory)
+            found = None if record is None else Artifact(directory, record).hashes()
+            if found is not None:
+                taken = plan.reuse.filter(pc.equal(plan.reuse["directory"], name))["id"].combine_chunks()
+                pieces.append(found.filter(pc.is_in(found["id"], taken)))
+        known = pa.concat_tables(pieces).combine_chunks()
+        at = pc.index_in(plan.cells["id"], known["id"].combine_chunks()).combine_chunks()
+        return pa.table({"id": plan.cells["id"], "hash": known["hash"].combine_chunks().take(at)})
+
+    def _there(self, stage: Stage) -> bool:
+        """Whether it is finished and will stay as it is."""
+        return stage.key not in self.changing and self.store.inspect(stage).hit
+
+    def settled(self, stage: Stage) -> None:
+        """It was computed: what it holds is read from now on, and not foreseen."""
+        self.changing.discard(stage.key)
+        self.plans.pop(stage.key, None)
+        self._tables.pop(stage.key, None)
 
     def _foresee(self, stage: Stage) -> pa.Table:
         if isinstance(stage, RowStage):
@@ -98,13 +134,19 @@ class _Dry(StoreInputs):
     def metric(self, name: str, value: Any) -> None:
         del name, value
 
+    def quarantine(self, row: str, reason: str | Exception) -> None:
+        del row, reason
+
+    def emit(self, name: str, rows: Iterable[Any]) -> None:
+        del name, rows
+
 
 @dataclass
 class Planner:
     """Plans nodes one by one, parents first."""
 
     store: Store
-    policy: Policy
+    policy: CachePolicy
     sources: Sources
     foreseen: Foreseen = field(init=False)
     missing: set[str] = field(default_factory=set)
@@ -131,10 +173,22 @@ class Planner:
             self.foreseen.changing.add(stage.key)
         rows, to_do, to_reuse, shards = self._rows(stage, found, why)
         state = PARTIAL if to_reuse or (found.started and to_do != rows) else MISS
-        amounts = (rows, to_do, to_reuse, shards, tuple(why), changed)
-        return NodePlan(stage.node, stage.name, stage.key, state, *amounts, error_rows=errors, demand=stage.demand())
+        return NodePlan(
+            node=stage.node,
+            stage=stage.name,
+            key=stage.key,
+            state=state,
+            rows=rows,
+            to_do=to_do,
+            to_reuse=to_reuse,
+            shards=shards,
+            why=tuple(why),
+            source_changed=changed,
+            error_rows=errors,
+            demand=stage.demand(),
+        )
 
-    def _why(self, stage: Stage, found: Found, changed: tuple[str, ...]) -> list[str]:
+    def _why(self, stage: Stage, found: ArtifactState, changed: tuple[str, ...]) -> list[str]:
         if stage.key in self.policy.force:
             return ["forced"]
         if found.damaged:
@@ -142,7 +196,8 @@ class Planner:
             return [f"damaged: {first}" + (f" and {len(rest)} more" if rest else "")]
         if found.record is None:
             return (["started, not finished"] if found.started else []) or explain(stage, self.store)
-        why = [f"{name} ({stage.parents[name].node}) has changed since" for name in found.stale]
+        why = [f"{name} ({stage.parents[name].node}) has changed since" for name in found.stale if name in stage.parents]
+        why += [f"{name} has changed since" for name in found.stale if name not in stage.parents]
         for name, parent in stage.parents.items():
             if parent.key in self.foreseen.changing:
                 why.append(f"{name} ({parent.node}) will change")
@@ -156,7 +211,7 @@ class Planner:
         """Under strict code, the source an artifact must have for its rows to be taken over."""
         return self.sources.of(type(stage).__module__) if self.policy.strict_code else None
 
-    def _rows(self, stage: Stage, found: Found, why: list[str]) -> tuple[int | None, int | None, int, int]:
+    def _rows(self, stage: Stage, found: ArtifactState, why: list[str]) -> tuple[int | None, int | None, int, int]:
         try:
             if not isinstance(stage, RowStage):
                 rows = stage.expected_rows(self.foreseen)
@@ -167,6 +222,7 @@ class Planner:
                 stage,
                 stage.cells(self.foreseen),
                 store=self.store,
+                contents=self.foreseen,
                 reuse=stage.key not in self.policy.force,
                 source=self.reuse_source(stage),
                 damaged=found.damaged,
@@ -176,6 +232,7 @@ class Planner:
             rows = stage.expected_rows(self.foreseen) if isinstance(stage, RowStage) else None
             why += [f"about: {unknown}"] if rows is not None else []
             return rows, rows, 0, -(-rows // stage.shard_rows) if rows is not None and isinstance(stage, RowStage) else 0
+        self.foreseen.plans[stage.key] = plan
         return plan.cells.num_rows, plan.to_do, plan.to_reuse, len(plan.todo)
 
 

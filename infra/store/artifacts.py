@@ -109,6 +109,11 @@ class Artifact:
         """Random access by id."""
         return RowReader(directory=self.directory, files=tuple(self.record.files), row=row)
 
+    def hashes(self) -> pa.Table | None:
+        """Columns id and hash of the rows, where they were hashed."""
+        file = self.record.hashes
+        return None if file is None else read_verified(self.directory / file.name, file)
+
     def weights(self) -> Path:
         """The folder of weights, every hash checked first."""
         folder = self.directory / "weights"
@@ -122,7 +127,7 @@ class Artifact:
 
 
 @dataclass(frozen=True)
-class Found:
+class ArtifactState:
     """What the store holds for one stage."""
 
     record: Record | None = None
@@ -172,20 +177,19 @@ class Store:
             raise LookupError(f"stage {stage.node} has no artifact {stage.key}; run it first")
         return Artifact(directory=self.directory(stage), record=record)
 
-    def inspect(self, stage: Stage, *, verify: bool = False) -> Found:
+    def inspect(self, stage: Stage, *, verify: bool = False) -> ArtifactState:
         """The state of a stage's artifact: files there with the right sizes (and, to verify, hashes), parents unchanged."""
         directory = self.directory(stage)
         record = read_record(directory)
         if record is None:
-            return Found(started=(directory / "cells.parquet").is_file())
+            return ArtifactState(started=(directory / "cells.parquet").is_file())
         damaged = damaged_files(directory, record, verify=verify)
-        stale = []
-        for name, parent in stage.parents.items():
-            now = read_record(self.directory(parent))
-            then = record.parents.get(name)
-            if now is None or then is None or now.digest != then.digest:
+        stale = [name for name in stage.parents if name not in record.parents]
+        for name, then in record.parents.items():  # the stage's own, and what else it read
+            now = read_record(self.root / "artifacts" / then.stage / then.key)
+            if now is None or now.digest != then.digest:
                 stale.append(name)
-        return Found(record=record, damaged=tuple(damaged), stale=tuple(stale))
+        return ArtifactState(record=record, damaged=tuple(damaged), stale=tuple(stale))
 
     def move_aside(self, stage: Stage) -> Path:
         """Puts the stage's directory among the replaced ones, so that its rows can be taken over and nothing is lost."""

@@ -54,13 +54,16 @@ class Record:
     libraries: dict[str, str]
     commit: str
     metrics: dict[str, Any] = field(default_factory=dict)
+    hashes: FileRecord | None = None  # of each row: by these a child tells whether what it looks up has changed
     format: int = FORMAT
 
     @property
     def digest(self) -> str:
-        """Hash over the names and hashes of every file: the content, whatever the way it came to be."""
+        """Hash over the names and hashes of all files of rows and weights: the content, whatever the way it came to be.
+
+        What is quarantined is no part of it: a row that fails again, with another traceback, changes nothing downstream.
+        """
         every = [*self.files, *(f for fs in self.tables.values() for f in fs), *self.weights]
-        every += [self.errors] if self.errors else []
         listing = sorted((f.name, f.sha256) for f in every)
         return hashlib.sha256(repr(listing).encode()).hexdigest()[:24]
 
@@ -69,7 +72,7 @@ class Record:
         found = [(f.name, f) for f in self.files]
         found += [(f.name, f) for files in self.tables.values() for f in files]
         found += [(f"weights/{f.name}", f) for f in self.weights]
-        return found + ([(self.errors.name, self.errors)] if self.errors else [])
+        return found + [(f.name, f) for f in (self.errors, self.hashes) if f]
 
     def write(self, directory: Path) -> None:
         """Makes `directory` an artifact."""
@@ -95,5 +98,6 @@ def read_record(directory: Path) -> Record | None:
     for name in ("files", "weights"):
         data[name] = [FileRecord(**file) for file in data[name]]
     data["tables"] = {name: [FileRecord(**file) for file in files] for name, files in data["tables"].items()}
-    data["errors"] = FileRecord(**data["errors"]) if data["errors"] else None
+    for name in ("errors", "hashes"):
+        data[name] = FileRecord(**data[name]) if data.get(name) else None
     return Record(**data)

@@ -14,7 +14,7 @@ import pyarrow as pa
 from pydantic import Field, field_validator
 
 from infra.config import ConfigError
-from infra.dag.stage import Inputs, RowStage, RunInputs
+from infra.dag.stage import Inputs, RowStage, RunInputs, Stage
 from infra.identity import key_of, row_id
 from pipelines.algorithms.diffusion.flow import TimeSampler, UniformTimes
 from pipelines.algorithms.preference.pairwise import Method
@@ -41,6 +41,7 @@ class Trials(RowStage):
     name: ClassVar = "trials"
     version: ClassVar = 3
     row: ClassVar = Trial
+    in_cells: ClassVar = ("contenders", "seeds")
 
     prompts: Prompts
     examples: Examples
@@ -113,6 +114,10 @@ class Trials(RowStage):
         table = inputs.table(self.prompts, ["text", "expectation", "split"]).to_pylist()
         found = sorted((row["text"], row["expectation"]) for row in table if row["split"] == "evaluation")
         return tuple(Shown(text, expectation) for text, expectation in found)
+
+    def reads(self) -> list[Stage]:
+        """The worker trains on all examples and their latents, and draws the captions."""
+        return [self.examples, self.examples.encoded, self.prompts]
 
     def worker(self, inputs: RunInputs) -> Experiment:
         """Trains, chooses and scores."""

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from actors.media import decode
 from infra.config import Config
-from infra.dag.stage import Context, Inputs, Lookup, Places, RowStage, RunInputs, Unforeseeable, Worker
+from infra.dag.stage import Context, Inputs, Lookup, Places, RowStage, RunInputs, Stage, Unforeseeable, Worker
 from infra.identity import group_id, key_of, row_id
 from infra.store.files import Folder, manifest, refuse_unsafe
 from pipelines.models.families.base import Family
@@ -161,6 +161,7 @@ class Encode(RowStage):
 
     name: ClassVar = "encode"
     row: ClassVar = Encoded
+    in_cells: ClassVar = ("texts", "buckets")
     tables: ClassVar[Mapping[str, type]] = {"sizes": EncodedSize}
 
     pictures: Pictures
@@ -196,6 +197,10 @@ class Encode(RowStage):
 
     def _cell(self, kind: str, source: str, text: str, settings: str) -> dict[str, str]:
         return {"id": self.id_of(kind, source, settings=settings), "kind": kind, "source": source, "text": text}
+
+    def looks_up(self) -> dict[str, Stage]:
+        """The worker reads the pictures by id."""
+        return {"source": self.pictures}
 
     def worker(self, inputs: RunInputs) -> Worker:
         """The generator's own encoders."""

@@ -16,7 +16,7 @@ from pydantic import Field
 from actors.media import encode_png
 from actors.resident import Resident
 from infra.config import ConfigError
-from infra.dag.stage import Context, Inputs, Places, RowStage, RunInputs, Worker
+from infra.dag.stage import Context, Inputs, Places, RowStage, RunInputs, Stage, Worker
 from infra.identity import group_of, key_of, row_id, seed_of
 from pipelines.algorithms.metrics.bootstrap import Bootstrap, paired_difference
 from pipelines.algorithms.metrics.gate import Gate, Measure, judge
@@ -113,6 +113,7 @@ class Evaluate(RowStage):
 
     name: ClassVar = "evaluate"
     row: ClassVar = Evaluation
+    in_cells: ClassVar = ("samples", "seed", "bootstrap", "gate")
     tables: ClassVar[Mapping[str, type]] = {"summary": EvaluationSummary}
 
     prompts: Prompts
@@ -154,6 +155,10 @@ class Evaluate(RowStage):
                     }
                 )
         return pa.Table.from_pylist(rows)
+
+    def reads(self) -> list[Stage]:
+        """The worker loads what was tuned and the reward model."""
+        return [self.tune, self.reward]
 
     def worker(self, inputs: RunInputs) -> Worker:
         """Everything that judges, on one device."""

@@ -77,6 +77,7 @@ class Examples(RowStage):
     """Labels and encoded pictures in; one row a labelled pair out, ties too (a loss says whether it can use them)."""
 
     name: ClassVar = "examples"
+    version: ClassVar = 2
     row: ClassVar = Example
 
     labels: Labels

@@ -7,7 +7,7 @@ its pair's label. Every message begins with the file and the line (from 1) or th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,7 +17,7 @@ from pydantic import Field
 
 from actors.media import size_of
 from infra.config import Config, ConfigError
-from infra.dag.stage import Context, Inputs, Places, RowStage, RunInputs, Unforeseeable, Worker
+from infra.dag.stage import Context, Inputs, Places, RowStage, RunInputs, TableStage, Unforeseeable, Worker
 from infra.identity import group_id, row_id, seed_of
 from infra.store.files import Folder
 from infra.store.tables import Image, Video
@@ -113,6 +113,7 @@ class ImportedPictures(RowStage, Pictures):
 
     name: ClassVar = "import"
     version: ClassVar = 2
+    in_cells: ClassVar = ("source",)  # an id is of the content of the files, the row's place in them and how it was read
 
     source: PairFiles
     max_error_share: float = Field(1.0, ge=0, le=1, exclude=True)
@@ -160,44 +161,36 @@ class ImportedClips(ImportedPictures):
     clips: ClassVar = True
 
 
-class LabelImporter:
-    """The worker of labels: everything is in the cells, what is wrong with them too."""
-
-    def open(self, device: str, places: Places) -> None:
-        """Nothing to load."""
-
-    def run(self, cells: pa.Table) -> list[Preference]:
-        """One row a cell, in order."""
-        return [self._preference(cell) for cell in cells.to_pylist()]
-
-    @staticmethod
-    def _preference(cell: dict[str, Any]) -> Preference:
-        place = f"{cell.pop('file')} {cell.pop('place')}".strip()
-        if error := cell.pop("error"):
-            raise ValueError(f"{place}: {error}")
-        return Preference(**cell, votes_a=0, votes_b=0, votes_tie=0, votes_unparsable=0)
-
-
-class ImportedLabels(RowStage, Labels):
+class ImportedLabels(TableStage, Labels):
     """Files of pairs in; their preferences out, margins by dimension beside."""
 
     name: ClassVar = "import_labels"
-    version: ClassVar = 2
+    version: ClassVar = 3
     tables: ClassVar[Mapping[str, type]] = {"dimensions": DimensionMargin}
+    cheap: ClassVar = True
 
     pictures: ImportedPictures
-    shard_rows: int = Field(1024, ge=1)
-    "Rows a file and a call."
     max_error_share: float = Field(1.0, ge=0, le=1, exclude=True)
     "What is broken is left out and said; the rest is used."
 
-    def cells(self, inputs: Inputs) -> pa.Table:
-        """The label, where it stands, and why it cannot be used."""
-        there = inputs.table(self.pictures, ["id"])["id"].combine_chunks()
-        return pa.concat_tables([self._cells(batch, there) for batch in self.pictures.source.batches()])
+    def run(self, context: Context) -> Iterator[Preference]:
+        """A row for each pair that can be used, by id."""
+        there = context.table(self.pictures, ["id"])["id"].combine_chunks()
+        table = pa.concat_tables([self._labels(batch, there) for batch in self.pictures.source.batches()]).sort_by("id")
+        kept: list[str] = []
+        for batch in table.to_batches(max_chunksize=10_000):
+            for row in batch.to_pylist():
+                place = f"{row.pop('file')} {row.pop('place')}".strip()
+                if error := row.pop("error"):
+                    context.quarantine(row["id"], f"{place}: {error}")
+                    continue
+                kept.append(row["id"])
+                yield Preference(**row, votes_a=0, votes_b=0, votes_tie=0, votes_unparsable=0)
+        context.emit("dimensions", self._margins(pa.array(kept, pa.string())))
 
     @staticmethod
-    def _cells(batch: pa.RecordBatch, there: pa.Array) -> pa.Table:
+    def _labels(batch: pa.RecordBatch, there: pa.Array) -> pa.Table:
+        """The label, where it stands, and why it cannot be used."""
         sides = {f"picture_{side}": named(batch, side) for side in SIDES}
         error = batch["error"]
         for side in SIDES:
@@ -210,15 +203,6 @@ class ImportedLabels(RowStage, Labels):
             | {name: batch[name] for name in plain}
         )
 
-    def worker(self, inputs: RunInputs) -> Worker:
-        """Checks; no model."""
-        del inputs
-        return LabelImporter()
-
-    def finish(self, context: Context, rows: Callable[..., pa.Table]) -> None:
-        """The margins of every pair that was kept."""
-        context.emit("dimensions", self._margins(rows(["id"])["id"].combine_chunks()))
-
     def _margins(self, kept: pa.Array) -> Iterator[DimensionMargin]:
         for batch in self.pictures.source.batches():
             chosen = pc.and_(pc.is_valid(batch["margins"]), pc.is_in(batch["pair_id"], kept))
@@ -227,5 +211,7 @@ class ImportedLabels(RowStage, Labels):
                     yield DimensionMargin(pair["pair_id"], name, margin)
 
     def expected_rows(self, inputs: Inputs) -> int:
-        """One a pair."""
-        return self.pictures.source.expected
+        """One for each pair: counted where there is a folder, else as many as the recipe expects."""
+        if self.pictures.source.folder is None:
+            return self.pictures.source.expected
+        return inputs.table(self, ["id"]).num_rows

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pydantic import Field, field_validator
 
 from actors.resident import Resident
-from infra.dag.stage import Inputs, Lookup, Places, RowStage, RunInputs, Worker
+from infra.dag.stage import Inputs, Lookup, Places, RowStage, RunInputs, Stage, Worker
 from infra.identity import group_of, key_of, row_id
 from pipelines.algorithms.prompting.opinion import Opinion
 from pipelines.models.jurors.juror import Case, Juror
@@ -86,6 +86,7 @@ class Judge(RowStage):
     name: ClassVar = "judge"
     version: ClassVar = 2
     row: ClassVar = Vote
+    in_cells: ClassVar = ("jury",)
 
     pairs: Pairs
     pictures: Render
@@ -118,6 +119,10 @@ class Judge(RowStage):
                 shown = (pair["text"], pair["picture_a"], pair["picture_b"])
                 rows.append(dict(zip(COLUMNS, (name, pair["id"], juror, order, dimension, *shown), strict=True)))
         return pa.Table.from_pylist(rows, schema=pa.schema([(name, pa.string()) for name in COLUMNS]))
+
+    def looks_up(self) -> dict[str, Stage]:
+        """The worker reads the pictures by id."""
+        return {"picture_a": self.pictures, "picture_b": self.pictures}
 
     def worker(self, inputs: RunInputs) -> Worker:
         """All jurors, loaded one by one, and the pictures by id."""

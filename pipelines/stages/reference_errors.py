@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from infra.dag.stage import Inputs, Places, RowStage, RunInputs, Worker
+from infra.dag.stage import Inputs, Places, RowStage, RunInputs, Stage, Worker
 from infra.identity import key_of, row_id
 from pipelines.algorithms.diffusion.flow import TimeSampler, UniformTimes
 from pipelines.algorithms.diffusion.path import per_sample_error
@@ -72,6 +72,7 @@ class ReferenceErrors(RowStage):
 
     name: ClassVar = "reference_errors"
     row: ClassVar = ReferenceError
+    in_cells: ClassVar = ("draws",)
 
     examples: Examples
     policy: Family
@@ -103,6 +104,19 @@ class ReferenceErrors(RowStage):
         many = many.set_column(many.column_names.index("id"), "id", pa.array(ids, pa.string()))
         many = many.append_column("example", example)
         return many.append_column("draw", pa.array(np.tile(np.arange(self.draws), examples.num_rows)))
+
+    def reads(self) -> list[Stage]:
+        """The previous tunes that the reference stands on."""
+        found: list[Stage] = []
+        before = self.start
+        while before is not None:
+            found.append(before)
+            before = before.start
+        return found
+
+    def looks_up(self) -> dict[str, Stage]:
+        """The worker reads latents and texts by id."""
+        return dict.fromkeys(("winner", "loser", "prompt"), self.examples.encoded)
 
     def worker(self, inputs: RunInputs) -> Worker:
         """The reference, and the latents."""

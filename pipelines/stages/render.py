@@ -83,6 +83,7 @@ class Render(RowStage, Pictures):
 
     name: ClassVar = "render"
     row: ClassVar = Picture
+    in_cells: ClassVar = ("roster", "samples")
 
     prompts: Prompts
     roster: tuple[Generator, ...]

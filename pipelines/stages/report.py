@@ -42,8 +42,7 @@ class Report(TableStage):
         yield Page(path=FILE, bytes=len(page))
 
     def _gathered(self, context: Context) -> Any:
-        from infra.dag.run import libraries
-        from infra.dag.source import commit
+        from infra.dag.source import commit, libraries
         from pipelines.reporting import gather
         from pipelines.reporting.data import ReportData
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from pydantic import Field, field_validator
 
 from actors.resident import Resident
-from infra.dag.stage import Inputs, Lookup, Places, RowStage, RunInputs, Worker
+from infra.dag.stage import Inputs, Lookup, Places, RowStage, RunInputs, Stage, Worker
 from infra.identity import group_of, key_of, row_id
 from pipelines.models.scorers.scorer import OpenScorer, Sample, Scorer
 from pipelines.schemas.evaluation import Score
@@ -69,6 +69,7 @@ class ScoreSamples(RowStage):
 
     name: ClassVar = "score"
     row: ClassVar = Score
+    in_cells: ClassVar = ("scorers",)
 
     pictures: Pictures
     "What is scored."
@@ -105,6 +106,10 @@ class ScoreSamples(RowStage):
                     values = (name, sample["id"], scorer.name, dimension, scorer.convention, sample["text"], expectation)
                     rows.append(dict(zip(CELL, values, strict=True)))
         return pa.Table.from_pylist(rows, schema=pa.schema([(column, pa.string()) for column in CELL]))
+
+    def looks_up(self) -> dict[str, Stage]:
+        """The worker reads the samples by id."""
+        return {"sample": self.pictures}
 
     def worker(self, inputs: RunInputs) -> Worker:
         """All scorers, loaded one by one, and the samples by id."""

@@ -11,7 +11,7 @@ import pytest
 
 from actors.executor import RayExecutor
 from infra.config import ConfigError
-from infra.dag.plan import HIT, MISS, PARTIAL, Planner, Policy
+from infra.dag.plan import HIT, MISS, PARTIAL, CachePolicy, Planner
 from infra.dag.run import Runner, StageFailed
 from infra.dag.selection import Selection
 from infra.dag.source import Sources, normalised
@@ -57,7 +57,7 @@ def work(executor, tmp_path):
 
     def run(*, selection=None, policy=None, **arguments):
         listener = Listener()
-        runner = Runner(Store(tmp_path / "store"), executor, listener, policy or Policy(), recipe="numbers")
+        runner = Runner(Store(tmp_path / "store"), executor, listener, policy or CachePolicy(), recipe="numbers")
         runner.run(numbers(**arguments), selection or Selection())
         return listener.plans
 
@@ -66,8 +66,8 @@ def work(executor, tmp_path):
     return run
 
 
-def foresee(root: Path, policy: Policy | None = None, **arguments):
-    planner = Planner(Store(root), policy or Policy(), Sources(None))
+def foresee(root: Path, policy: CachePolicy | None = None, **arguments):
+    planner = Planner(Store(root), policy or CachePolicy(), Sources(None))
     return {stage.node: planner.plan(stage) for stage in topological(numbers(**arguments))}
 
 
@@ -148,8 +148,8 @@ def test_a_flipped_byte_is_found_by_verify_and_alone_computed_again(work):
     whole[40] ^= 4
     shard.write_bytes(bytes(whole))
     assert foresee(work.root)["squares"].state == HIT
-    assert foresee(work.root, Policy(verify=True))["squares"].state == PARTIAL
-    work(journal=str(work.journal), policy=Policy(verify=True))
+    assert foresee(work.root, CachePolicy(verify=True))["squares"].state == PARTIAL
+    work(journal=str(work.journal), policy=CachePolicy(verify=True))
     assert len(computed(work.journal)) == 2
     assert data(work.root) == before
 
@@ -177,7 +177,7 @@ def test_a_row_that_raises_is_quarantined_and_retried_on_request(work, tmp_path)
     assert "Traceback" in errors[0]["traceback"]
     faults.write_text("")
     work.journal.unlink()
-    retry = Policy(retry_errors=True)
+    retry = CachePolicy(retry_errors=True)
     assert foresee(work.root, retry)["squares"].to_do == 1
     plans = work(faults=str(faults), journal=str(work.journal), policy=retry)
     assert computed(work.journal) == [3]
@@ -281,7 +281,7 @@ def test_strict_code_recomputes_where_the_source_changed(work):
     path.write_text(json.dumps(record))
     plan = foresee(work.root)["squares"]
     assert plan.state == HIT and plan.source_changed == ("pipelines/other.py",)
-    assert foresee(work.root, Policy(strict_code=True))["squares"].to_do == 10
+    assert foresee(work.root, CachePolicy(strict_code=True))["squares"].to_do == 10
 
 
 def test_comments_and_docstrings_are_no_source():

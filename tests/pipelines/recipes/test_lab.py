@@ -11,7 +11,7 @@ import pytest
 from actors.executor import RayExecutor
 from infra.config import ConfigError
 from infra.dag.compute import StoreInputs
-from infra.dag.plan import HIT, PARTIAL, Planner, Policy
+from infra.dag.plan import HIT, PARTIAL, CachePolicy, Planner
 from infra.dag.run import Runner
 from infra.dag.selection import Selection
 from infra.dag.source import Sources
@@ -48,7 +48,7 @@ def stage(name: str, **changed: Any) -> Any:
 
 
 def plans(store, **changed):
-    planner = Planner(store, Policy(), Sources(None))
+    planner = Planner(store, CachePolicy(), Sources(None))
     return {one.node: planner.plan(one) for one in topological(lab(**SMALL | changed))}
 
 

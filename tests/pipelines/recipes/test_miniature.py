@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from actors.executor import RayExecutor
-from infra.dag.plan import HIT, PARTIAL, Planner, Policy
+from infra.dag.plan import HIT, PARTIAL, CachePolicy, Planner
 from infra.dag.run import Runner
 from infra.dag.selection import Selection
 from infra.dag.source import Sources
@@ -43,7 +43,7 @@ def finished(executor, tmp_path_factory):
 
 
 def plans(store, **changed):
-    planner = Planner(store, Policy(), Sources(None))
+    planner = Planner(store, CachePolicy(), Sources(None))
     return {stage.node: planner.plan(stage) for stage in topological(miniature(**SMALL | changed))}
 
 
@@ -141,7 +141,7 @@ def test_evaluation_has_intervals_for_every_measure_and_the_gates_word(finished)
 def test_records_hold_lineage_libraries_and_weights(finished):
     store, _ = finished
     record = store.artifact(stage("tune")).record
-    assert set(record.parents) == {"examples"} and "torch" in record.libraries
+    assert set(record.parents) == {"examples", "encode"} and "torch" in record.libraries
     assert any(file.name.endswith(".safetensors") for file in record.weights)
     assert not any(file.name.endswith((".bin", ".pt", ".pkl", ".ckpt")) for file in record.weights)
     json.dumps(record.identity)

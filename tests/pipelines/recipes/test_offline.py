@@ -11,7 +11,7 @@ import torch
 
 from actors.executor import RayExecutor
 from infra.config import ConfigError
-from infra.dag.plan import HIT, MISS, Planner, Policy
+from infra.dag.plan import HIT, MISS, CachePolicy, Planner
 from infra.dag.run import Runner
 from infra.dag.selection import Selection
 from infra.dag.source import Sources
@@ -133,10 +133,10 @@ def test_the_second_training_starts_at_the_first_and_its_reference_is_cached(tra
 
 def test_a_second_run_does_nothing_and_another_loss_reuses_everything_before_it(trained, image_world):
     store, target = trained
-    plans = {plan.node: plan for plan in map(Planner(store, Policy(), Sources(None)).plan, topological(target))}
+    plans = {plan.node: plan for plan in map(Planner(store, CachePolicy(), Sources(None)).plan, topological(target))}
     assert {plan.state for plan in plans.values()} == {HIT}
     other = topological(built(vipo_image, **settings(image_world, alpha="auto")))
-    states = {plan.node: plan.state for plan in map(Planner(store, Policy(), Sources(None)).plan, other)}
+    states = {plan.node: plan.state for plan in map(Planner(store, CachePolicy(), Sources(None)).plan, other)}
     assert {name for name, state in states.items() if state == MISS} == {"tune[poly]"}
 
 
@@ -167,7 +167,7 @@ def test_a_video_recipe_with_dimensions_trains_an_adapter(executor, tmp_path):
 )
 def test_every_recipe_is_planned_without_weights_or_pairs(recipe, model, tmp_path):
     stages = topological(recipe(model=model))
-    plans = [Planner(Store(tmp_path), Policy(), Sources(None)).plan(stage) for stage in stages]
+    plans = [Planner(Store(tmp_path), CachePolicy(), Sources(None)).plan(stage) for stage in stages]
     for plan in plans:
         assert plan.rows is None if plan.stage == "arena" else plan.rows > 0
     assert all("GiB a rank" in plan.demand for plan in plans if plan.stage == "tune")
