@@ -115,9 +115,9 @@ class Claims(TableStage):
             roster=roster,
             claims=[(claim.name, claim.statement) for claim in self.claims],
             sizes=lab.Sizes(
-                training=trials.prompts.train,
+                training=trials.grammar.train,
                 tuning=trials.captions,
-                evaluation=trials.prompts.evaluation,
+                evaluation=trials.grammar.evaluation,
                 seeds=trials.seeds,
                 candidates=trials.budget,
                 steps=trials.steps,
@@ -199,7 +199,7 @@ class Claims(TableStage):
     def demand(self) -> str:
         """The expected wall time of the whole laboratory."""
         trials = self.trials
-        data = SECONDS_TO_START + SECONDS_PER_CAPTION * trials.prompts.train * 2 / trials.resources.workers
+        data = SECONDS_TO_START + SECONDS_PER_CAPTION * trials.grammar.train * 2 / trials.resources.workers
         whole = data + trials.expected_seconds()
         return f"the whole laboratory {in_minutes(whole, trials.resources.workers)}"
 

@@ -22,9 +22,10 @@ from pipelines.laboratory.contenders import BASE, Contender, Phase, check_budget
 from pipelines.laboratory.rows import Trial
 from pipelines.laboratory.trial import CANDIDATES, TIMES, Experiment, Shown
 from pipelines.miniature.generators import MiniatureGenerator
+from pipelines.miniature.prompts import Grammar
 from pipelines.miniature.world.grammar import captions as captions_of
 from pipelines.stages.examples import Examples
-from pipelines.stages.prompts import Prompts
+from pipelines.stages.prompts import WritePrompts
 
 # CPU seconds of one thread while another trial keeps the second core busy: two cores that share caches are 1.4, not 2.
 SECONDS_PER_PASS = 0.00055
@@ -43,7 +44,7 @@ class Trials(RowStage):
     row: ClassVar = Trial
     in_cells: ClassVar = ("contenders", "seeds")
 
-    prompts: Prompts
+    prompts: WritePrompts
     examples: Examples
     base: MiniatureGenerator
     "The generator that is trained; its pictures are drawn as it says."
@@ -68,6 +69,13 @@ class Trials(RowStage):
     def _fair(cls, contenders: tuple[Contender, ...]) -> tuple[Contender, ...]:
         check_budgets(contenders)
         return contenders
+
+    @property
+    def grammar(self) -> Grammar:
+        """The captions' source; raises ConfigError for another one, since a trial draws captions of its own."""
+        if not isinstance(self.prompts.source, Grammar):
+            raise ConfigError("the laboratory needs captions of the miniature world; give prompts a Grammar as source")
+        return self.prompts.source
 
     @property
     def budget(self) -> int:
@@ -106,8 +114,8 @@ class Trials(RowStage):
 
     def tuning_captions(self) -> tuple[Shown, ...]:
         """Those that follow the rendered ones: a longer draw begins with the same captions."""
-        drawn = captions_of(self.prompts.train + self.captions, split="train", seed=self.prompts.seed)
-        return tuple(Shown(one.text, one.expectation.to_json()) for one in drawn[self.prompts.train :])
+        drawn = captions_of(self.grammar.train + self.captions, split="train", seed=self.grammar.seed)
+        return tuple(Shown(one.text, one.expectation.to_json()) for one in drawn[self.grammar.train :])
 
     def held_out(self, inputs: Inputs) -> tuple[Shown, ...]:
         """The held-out captions, in the order of every row's scores."""
@@ -144,7 +152,7 @@ class Trials(RowStage):
         work = 0.0
         for contender in self.contenders:
             trainings = sum(self._training(phases, contender.length) for phases in contender.candidates)
-            pictures = self.budget * self.captions + self.prompts.evaluation
+            pictures = self.budget * self.captions + self.grammar.evaluation
             each = trainings + self.budget * SECONDS_PER_TRAINING + pictures * SECONDS_PER_PICTURE
             work += len(contender.noises) * self.seeds * each
         return work / self.resources.workers

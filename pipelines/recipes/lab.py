@@ -24,6 +24,7 @@ from pipelines.laboratory.trials import Trials
 from pipelines.miniature import generators, jurors
 from pipelines.miniature.family import MiniatureFamily
 from pipelines.miniature.generators import MiniatureGenerator
+from pipelines.miniature.prompts import Grammar
 from pipelines.miniature.world.draw import SIZE
 from pipelines.recipes.miniature import POLICY, SOURCES
 from pipelines.stages.arena import Arena
@@ -31,8 +32,8 @@ from pipelines.stages.encode import Buckets, Encode, Encoders
 from pipelines.stages.examples import Examples
 from pipelines.stages.judge import Judge
 from pipelines.stages.label import Label
-from pipelines.stages.pair import Pairs
-from pipelines.stages.prompts import Prompts
+from pipelines.stages.pair import PairSamples
+from pipelines.stages.prompts import WritePrompts
 from pipelines.stages.render import Render
 
 BUDGET = 4
@@ -244,9 +245,9 @@ def lab(
     levels = tuple(sorted(set(noises or (QUICK_NOISES if quick else NOISES))))
     resources = Resources(workers=workers, resident=9, stall_s=3600.0)  # a long trial is one row
     base = next(one for one in generators.shipped() if one.name == POLICY)
-    captions = Prompts(train=sizes["prompts"], evaluation=sizes["evaluation"], seed=seed)
+    captions = WritePrompts(source=Grammar(train=sizes["prompts"], evaluation=sizes["evaluation"], seed=seed))
     pictures = Render(prompts=captions, roster=roster(), samples={POLICY: 4}, resources=resources)
-    paired = Pairs(pictures=pictures, per_prompt=8, focus=SOURCES)
+    paired = PairSamples(pictures=pictures, per_prompt=8, focus=SOURCES)
     votes = Judge(pairs=paired, pictures=pictures, jury=jurors.shipped(), resources=resources)
     labels = Label(pairs=paired, votes=votes)
     arena = Arena(labels=labels)

@@ -16,6 +16,7 @@ from pipelines.algorithms.diffusion.flow import UniformTimes
 from pipelines.algorithms.preference.flow_dpo import FlowDPO
 from pipelines.miniature import generators, jurors
 from pipelines.miniature.family import ARCHITECTURE, MiniatureFamily
+from pipelines.miniature.prompts import Grammar
 from pipelines.miniature.world.draw import SIZE
 from pipelines.models.adapter import Full, LoRA
 from pipelines.models.jurors.vlm import AnyEngine, VlmJuror
@@ -26,8 +27,8 @@ from pipelines.stages.examples import Examples
 from pipelines.stages.gate import Gated
 from pipelines.stages.judge import Judge
 from pipelines.stages.label import Label
-from pipelines.stages.pair import Pairs
-from pipelines.stages.prompts import Prompts
+from pipelines.stages.pair import PairSamples
+from pipelines.stages.prompts import WritePrompts
 from pipelines.stages.render import Render
 from pipelines.stages.report import Report
 from pipelines.stages.reward import Reward
@@ -110,9 +111,9 @@ def miniature(
     voting = _chosen(jury, jurors.shipped(engine=ENGINES[juror_engine]), "--jury")
     base = next(one for one in generators.shipped() if one.name == POLICY)
     policy = MiniatureFamily(weights=base.weights)
-    captions = Prompts(train=prompts, evaluation=evaluation, seed=seed)
+    captions = WritePrompts(source=Grammar(train=prompts, evaluation=evaluation, seed=seed))
     pictures = Render(prompts=captions, roster=drawn, samples={POLICY: policy_samples}, resources=resources)
-    paired = Pairs(pictures=pictures, per_prompt=other_pairs, focus=sources)
+    paired = PairSamples(pictures=pictures, per_prompt=other_pairs, focus=sources)
     votes = Judge(pairs=paired, pictures=pictures, jury=voting, resources=resources)
     labels = Label(pairs=paired, votes=votes)
     arena = Arena(labels=labels)

@@ -31,7 +31,7 @@ from pipelines.models.jurors.juror import Case, Juror
 from pipelines.models.scorers.scorer import Sample, Scorer
 from pipelines.models.weights import Made
 from pipelines.schemas.evaluation import Evaluation, EvaluationSummary
-from pipelines.stages.prompts import Prompts
+from pipelines.stages.prompts import WritePrompts
 from pipelines.stages.reward import Reward
 from pipelines.stages.tune import Tune
 
@@ -116,7 +116,7 @@ class Evaluate(RowStage):
     in_cells: ClassVar = ("samples", "seed", "bootstrap", "gate")
     tables: ClassVar[Mapping[str, type]] = {"summary": EvaluationSummary}
 
-    prompts: Prompts
+    prompts: WritePrompts
     base: MiniatureGenerator
     tune: Tune
     reward: Reward

@@ -15,7 +15,7 @@ from infra.identity import group_of, key_of, row_id
 from pipelines.algorithms.prompting.opinion import Opinion
 from pipelines.models.jurors.juror import Case, Juror
 from pipelines.schemas.votes import Vote
-from pipelines.stages.pair import Pairs
+from pipelines.stages.pair import PairSamples
 from pipelines.stages.render import Render
 
 ORDERS = ("ab", "ba")
@@ -88,7 +88,7 @@ class Judge(RowStage):
     row: ClassVar = Vote
     in_cells: ClassVar = ("jury",)
 
-    pairs: Pairs
+    pairs: PairSamples
     pictures: Render
     jury: tuple[Juror, ...]
     shard_rows: int = Field(512, ge=1)

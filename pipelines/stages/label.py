@@ -24,7 +24,7 @@ from pipelines.algorithms.voting.dawid_skene import DawidSkene
 from pipelines.algorithms.voting.panel import Majority, Unanimous, Verdicts
 from pipelines.schemas.votes import DimensionMargin, JurorStatistics, Preference
 from pipelines.stages.judge import Judge
-from pipelines.stages.pair import Pairs
+from pipelines.stages.pair import PairSamples
 from pipelines.stages.sources import Labels
 
 Panel = Annotated[Majority | Unanimous | DawidSkene, Field(discriminator="kind")]
@@ -89,7 +89,7 @@ class Label(TableStage, Labels):
     row: ClassVar = Preference
     tables: ClassVar[Mapping[str, type]] = {"jurors": JurorStatistics, **Labels.tables}
 
-    pairs: Pairs
+    pairs: PairSamples
     votes: Judge
     consistency: Consistency = Consistency()
     "What the two answers of a juror to the two orders come to."

@@ -14,7 +14,7 @@ from pipelines.schemas.votes import Pair
 from pipelines.stages.render import Render
 
 
-class Pairs(TableStage):
+class PairSamples(TableStage):
     """Pictures in; pairs of one prompt's pictures out, which is A and which is B drawn by hash."""
 
     name: ClassVar = "pair"

@@ -1,45 +1,49 @@
-"""Stage `prompts`: captions of the miniature world, six tasks balanced, training and evaluation texts disjoint."""
+"""Stage `prompts`: the prompts of a source, each text once, with the split that it belongs to."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
-from pydantic import Field
-
+from infra.config import ConfigError
 from infra.dag.stage import Context, Inputs, TableStage
 from infra.identity import group_id
-from pipelines.miniature.world.grammar import captions
+from pipelines.models.prompts import PromptSource
 from pipelines.schemas.prompts import Prompt
 
 
-class Prompts(TableStage):
-    """Nothing in; one row a caption out, training captions first."""
+class WritePrompts(TableStage):
+    """A source in; one row per prompt out, in the source's order."""
 
     name: ClassVar = "prompts"
     row: ClassVar = Prompt
     cheap: ClassVar = True
 
-    train: int = Field(600, ge=1)
-    "Captions to render, judge and learn from."
-    evaluation: int = Field(1000, ge=1)
-    "Captions that nothing learns from."
-    seed: int = Field(0, ge=0)
-    "Which training captions; the evaluation captions are the same for every seed."
+    source: PromptSource
+    "Where the prompts come from: captions of the miniature world, or files of texts."
+    duplicates: Literal["refuse", "merge"] = "refuse"
+    "Whether a text that stands twice is an error, or counts once (the record counts the others as `duplicates`)."
 
     def run(self, context: Context) -> Iterator[Prompt]:
-        """See the class."""
-        del context
-        wanted: tuple[tuple[Literal["train", "evaluation"], int, int], ...] = (
-            ("train", self.train, self.seed),
-            ("evaluation", self.evaluation, 0),
-        )
-        for split, count, seed in wanted:
-            for caption in captions(count, split=split, seed=seed):
-                expectation = caption.expectation.to_json()
-                yield Prompt(group_id(caption.text), caption.text, caption.task, split, expectation)
+        """Raises ConfigError for a text that stands twice, unless they are merged, and for one in both splits always."""
+        seen: dict[str, tuple[str, str]] = {}
+        merged = 0
+        for prompt in self.source.prompts():
+            if prompt.text not in seen:
+                seen[prompt.text] = prompt.split, prompt.place
+                yield Prompt(group_id(prompt.text), prompt.text, prompt.task, prompt.split, prompt.expectation)
+                continue
+            split, place = seen[prompt.text]
+            if split != prompt.split:
+                raise ConfigError(f"{prompt.place}: {prompt.text!r} is also in split {split} ({place}); keep one of them")
+            if self.duplicates == "refuse":
+                raise ConfigError(
+                    f"{prompt.place}: {prompt.text!r} stands at {place} already; take one out, or set duplicates to merge"
+                )
+            merged += 1
+        context.metric("duplicates", merged)
 
-    def expected_rows(self, inputs: Inputs) -> int:
-        """As many as asked for."""
+    def expected_rows(self, inputs: Inputs) -> int | None:
+        """As many as the source has, where it knows."""
         del inputs
-        return self.train + self.evaluation
+        return self.source.count()

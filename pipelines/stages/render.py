@@ -24,7 +24,7 @@ from infra.store.tables import Image, Video
 from pipelines.models.generators.generator import Generator, OpenGenerator, Pixels, Request
 from pipelines.schemas.prompts import Split
 from pipelines.schemas.samples import Clip, Picture
-from pipelines.stages.prompts import Prompts
+from pipelines.stages.prompts import WritePrompts
 from pipelines.stages.sources import Pictures
 
 CELL = ("id", "prompt_id", "text", "generator", "sample", "seed")
@@ -85,7 +85,7 @@ class Render(RowStage, Pictures):
     row: ClassVar = Picture
     in_cells: ClassVar = ("roster", "samples")
 
-    prompts: Prompts
+    prompts: WritePrompts
     roster: tuple[Generator, ...]
     "Generators with distinct names, all of pictures."
     samples: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)

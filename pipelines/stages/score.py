@@ -15,7 +15,7 @@ from infra.dag.stage import Inputs, Lookup, Places, RowStage, RunInputs, Stage, 
 from infra.identity import group_of, key_of, row_id
 from pipelines.models.scorers.scorer import OpenScorer, Sample, Scorer
 from pipelines.schemas.evaluation import Score
-from pipelines.stages.prompts import Prompts
+from pipelines.stages.prompts import WritePrompts
 from pipelines.stages.sources import Pictures
 
 CELL = ("id", "sample", "scorer", "dimension", "convention", "text", "expectation")
@@ -73,7 +73,7 @@ class ScoreSamples(RowStage):
 
     pictures: Pictures
     "What is scored."
-    prompts: Prompts | None = None
+    prompts: WritePrompts | None = None
     "What each prompt asks for, for scorers that check a sample against it."
     scorers: tuple[Scorer, ...]
     shard_rows: int = Field(512, ge=1)

@@ -13,9 +13,10 @@ from infra.dag.selection import Selection
 from infra.dag.stage import Resources
 from infra.store.artifacts import Store
 from pipelines.miniature import generators, jurors
+from pipelines.miniature.prompts import Grammar
 from pipelines.stages.judge import Judge, JudgeWorker
-from pipelines.stages.pair import Pairs
-from pipelines.stages.prompts import Prompts
+from pipelines.stages.pair import PairSamples
+from pipelines.stages.prompts import WritePrompts
 from pipelines.stages.render import Render
 from tests.benchmarks.measure import Result
 from tests.benchmarks.quiet import Quiet
@@ -28,12 +29,12 @@ def stage(prompts: int) -> Judge:
     roster = generators.shipped()[:2]
     resources = Resources(workers=1, resident=8)
     pictures = Render(
-        prompts=Prompts(train=prompts, evaluation=6),
+        prompts=WritePrompts(source=Grammar(train=prompts, evaluation=6)),
         roster=roster,
         samples={generator.name: 2 for generator in roster},
         resources=resources,
     )
-    return Judge(pairs=Pairs(pictures=pictures), pictures=pictures, jury=jurors.shipped(), resources=resources)
+    return Judge(pairs=PairSamples(pictures=pictures), pictures=pictures, jury=jurors.shipped(), resources=resources)
 
 
 def run(prompts: int = PROMPTS) -> list[Result]:

@@ -13,8 +13,9 @@ from infra.dag.selection import Selection
 from infra.dag.stage import Resources
 from infra.store.artifacts import Store
 from pipelines.miniature.generators import shipped
+from pipelines.miniature.prompts import Grammar
 from pipelines.models.generators.generator import Request
-from pipelines.stages.prompts import Prompts
+from pipelines.stages.prompts import WritePrompts
 from pipelines.stages.render import Render
 from tests.benchmarks.measure import Result
 from tests.benchmarks.quiet import Quiet
@@ -27,7 +28,7 @@ GENERATORS = ("policy", "late")
 def stage(workers: int, *, pictures: int) -> Render:
     """Two generators of one size: `render` asks for at least two."""
     roster = tuple(generator for generator in shipped() if generator.name in GENERATORS)
-    prompts = Prompts(train=pictures // len(roster), evaluation=6)
+    prompts = WritePrompts(source=Grammar(train=pictures // len(roster), evaluation=6))
     return Render(prompts=prompts, roster=roster, resources=Resources(workers=workers, resident=2))
 
 
@@ -53,7 +54,7 @@ def bare(*, pictures: int) -> float:
     made = stage(1, pictures=pictures)
     from pipelines.miniature.world.grammar import captions
 
-    texts = [caption.text for caption in captions(made.prompts.train, split="train", seed=0)]
+    texts = [caption.text for caption in captions(made.prompts.source.train, split="train", seed=0)]
     loaded = [generator.open("cpu", NOWHERE) for generator in made.roster]
     loaded[0].sample([Request(text, seed) for seed, text in enumerate(texts[:128])])
     start = time.perf_counter()

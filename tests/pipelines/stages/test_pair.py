@@ -3,8 +3,9 @@
 from itertools import combinations
 
 from pipelines.miniature.generators import shipped
-from pipelines.stages.pair import Pairs
-from pipelines.stages.prompts import Prompts
+from pipelines.miniature.prompts import Grammar
+from pipelines.stages.pair import PairSamples
+from pipelines.stages.prompts import WritePrompts
 from pipelines.stages.render import Render
 
 PICTURES = [
@@ -15,7 +16,7 @@ PICTURES = [
 
 
 def pairs_of(**options):
-    stage = Pairs(pictures=Render(prompts=Prompts(), roster=shipped()), **options)
+    stage = PairSamples(pictures=Render(prompts=WritePrompts(source=Grammar()), roster=shipped()), **options)
     return stage._of_prompt(PICTURES)
 
 
@@ -41,7 +42,7 @@ def test_two_samples_of_one_generator_meet_only_where_asked():
 
 
 def test_which_is_a_depends_on_the_pictures_alone():
-    stage = Pairs(pictures=Render(prompts=Prompts(), roster=shipped()))
+    stage = PairSamples(pictures=Render(prompts=WritePrompts(source=Grammar()), roster=shipped()))
     assert stage._of_prompt(PICTURES) == stage._of_prompt(PICTURES[::-1])
     first = [pair.picture_a < pair.picture_b for pair in pairs_of()]
     assert any(first) and not all(first)

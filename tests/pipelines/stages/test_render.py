@@ -10,9 +10,10 @@ from actors.media import clip_timing, decode
 from actors.resident import CannotOpen
 from infra.config import ConfigError
 from pipelines.miniature.generators import shipped
+from pipelines.miniature.prompts import Grammar
 from pipelines.models.generators.generator import Generator
 from pipelines.schemas.samples import Clip, Picture
-from pipelines.stages.prompts import Prompts
+from pipelines.stages.prompts import WritePrompts
 from pipelines.stages.render import Render, RenderWorker
 from tests.support.places import NOWHERE
 
@@ -63,7 +64,7 @@ class Rows:
 
 def cells(**options):
     options = {"roster": shipped()[-2:]} | options
-    return Render(prompts=Prompts(), **options).cells(Rows()).to_pylist()
+    return Render(prompts=WritePrompts(source=Grammar()), **options).cells(Rows()).to_pylist()
 
 
 def seeds(rows):

@@ -12,18 +12,19 @@ from infra.config import ConfigError
 from infra.dag.stage import TableStage
 from infra.identity import group_id, row_id, seed_of
 from infra.store.artifacts import Store
+from pipelines.miniature.prompts import Grammar
 from pipelines.miniature.scorers import Checker
 from pipelines.miniature.world.draw import draw, sample_scene
 from pipelines.miniature.world.grammar import Expectation, captions
 from pipelines.models.scorers.scorer import Scorer
 from pipelines.schemas.evaluation import Score
 from pipelines.schemas.samples import Picture
-from pipelines.stages.prompts import Prompts
+from pipelines.stages.prompts import WritePrompts
 from pipelines.stages.score import ScoreSamples
 from pipelines.stages.sources import Pictures
 from support.inline import computed
 
-PROMPTS = Prompts(train=6, evaluation=12)
+PROMPTS = WritePrompts(source=Grammar(train=6, evaluation=12))
 
 
 class Drawn(TableStage, Pictures):

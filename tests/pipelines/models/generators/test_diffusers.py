@@ -12,11 +12,12 @@ from infra.dag.stage import TableStage
 from infra.store.files import Folder
 from pipelines.miniature.generators import shipped
 from pipelines.miniature.pipeline import load_pipeline
+from pipelines.miniature.prompts import Grammar
 from pipelines.models.generators.diffusers import Diffusers
 from pipelines.models.generators.generator import Request
 from pipelines.models.weights import Made
 from pipelines.schemas.prompts import Prompt
-from pipelines.stages.prompts import Prompts
+from pipelines.stages.prompts import WritePrompts
 from pipelines.stages.render import Render
 from support.tiny import write_tiny
 from tests.support.places import NOWHERE, Folders
@@ -115,7 +116,9 @@ def test_the_miniatures_adapter_that_a_stage_made_renders_the_bytes_of_its_own_l
 
 def test_what_makes_a_generators_weights_is_a_parent_of_its_roster():
     stage, policy = TuneSomewhere(), shipped()[-1]
-    render = Render(prompts=Prompts(), roster=(policy, policy.tuned(Made(stage=stage), adapter="lora")))
+    render = Render(
+        prompts=WritePrompts(source=Grammar()), roster=(policy, policy.tuned(Made(stage=stage), adapter="lora"))
+    )
     assert stage in render.parents.values()
 
 

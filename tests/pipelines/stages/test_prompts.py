@@ -1,0 +1,106 @@
+"""Prompts from files: kinds of file, splits, duplicates, and identities that follow content and not places."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from infra.config import ConfigError
+from infra.identity import key_of
+from pipelines.miniature.prompts import Grammar
+from pipelines.models.prompts import Texts
+from pipelines.stages.prompts import WritePrompts
+
+TEXTS = [f"a picture of {number} circles, “round”" for number in range(200)]
+
+
+class Metrics(dict):
+    """What a stage says of its run."""
+
+    def metric(self, name, value):
+        self[name] = value
+
+
+def written(source, **options):
+    metrics = Metrics()
+    return list(WritePrompts(source=source, **options).run(metrics)), metrics
+
+
+def write(folder, kind):
+    path = folder / f"prompts{kind}"
+    if kind == ".txt":
+        path.write_text("\n\n".join(TEXTS), encoding="utf-8")
+    elif kind == ".jsonl":
+        path.write_text("\n".join(json.dumps({"prompt": text}) for text in TEXTS))
+    elif kind == ".csv":
+        path.write_text("prompt\n" + "\n".join(f'"{text}"' for text in TEXTS), encoding="utf-8")
+    else:
+        pq.write_table(pa.table({"prompt": TEXTS}), path)
+    return Texts(path=str(path))
+
+
+@pytest.mark.parametrize("kind", [".txt", ".jsonl", ".csv", ".parquet"])
+def test_every_kind_of_file_gives_the_same_rows(tmp_path, kind):
+    rows, metrics = written(write(tmp_path, kind))
+    assert [row.text for row in rows] == TEXTS and metrics == {"duplicates": 0}
+    assert rows == written(write(tmp_path, ".txt"))[0]
+
+
+def test_the_hash_of_a_text_decides_its_split_and_about_the_share_is_held_out(tmp_path):
+    source = write(tmp_path, ".txt")
+
+    def held(share):
+        rows, _ = written(source.model_copy(update={"evaluation_share": share}))
+        return {row.text for row in rows if row.split == "evaluation"}
+
+    assert 0.15 < len(held(0.25)) / len(TEXTS) < 0.35 and held(0.25) < held(0.5)
+
+
+def test_an_identity_is_the_content_and_how_it_is_read_and_never_the_place(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    here, there = write(tmp_path, ".txt"), write(tmp_path / "elsewhere", ".txt")
+    assert key_of(here) == key_of(there) != key_of(here.model_copy(update={"evaluation_share": 0.5}))
+    (tmp_path / "elsewhere" / "prompts.txt").write_text("another prompt")
+    assert key_of(here) != key_of(there)
+
+
+def test_a_text_that_stands_twice_is_refused_or_merged_and_counted(tmp_path):
+    (tmp_path / "p.txt").write_text("a circle\na square\na circle\n")
+    source = Texts(path=str(tmp_path / "p.txt"))
+    with pytest.raises(ConfigError, match=r"p.txt:3: 'a circle' stands at p.txt:1 already"):
+        written(source)
+    rows, metrics = written(source, duplicates="merge")
+    assert [row.text for row in rows] == ["a circle", "a square"] and metrics == {"duplicates": 1}
+
+
+def test_given_splits_and_tasks_are_kept_and_no_text_may_be_in_both_splits(tmp_path):
+    (tmp_path / "p.csv").write_text("prompt,split,kind\na circle,train,single\na square,evaluation,two\n")
+    source = Texts(path=str(tmp_path), split="column", task_column="kind")
+    assert [(row.split, row.task) for row in written(source)[0]] == [("train", "single"), ("evaluation", "two")]
+    (tmp_path / "q.csv").write_text("prompt,split,kind\na circle,evaluation,single\n")
+    with pytest.raises(ConfigError, match="is also in split train"):
+        written(source, duplicates="merge")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("p.jsonl", "{", "does not read as jsonl"),
+        ("p.jsonl", "3", "line 1 is no object"),
+        ("p.jsonl", '{"prompt": 3}', "p.jsonl:1: the prompt is 3"),
+        ("p.csv", "caption\na circle\n", "no column 'prompt'; it has caption"),
+        ("p.parquet", "PAR1", "does not read as parquet"),
+        ("p.md", "a circle", "no file of prompts there"),
+    ],
+)
+def test_a_file_that_is_no_list_of_prompts_is_refused_by_its_place(tmp_path, name, content, reason):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ConfigError, match=reason):
+        written(Texts(path=str(tmp_path)))
+
+
+def test_the_grammar_is_a_source_like_any_other():
+    rows, _ = written(Grammar(train=6, evaluation=12))
+    assert [row.split for row in rows] == ["train"] * 6 + ["evaluation"] * 12
+    assert len({row.task for row in rows}) == 6 and all(row.expectation for row in rows)
