@@ -25,7 +25,7 @@ from actors.serving.transformers import TransformersEngine
 from actors.serving.vllm import VllmEngine
 from pipelines.miniature.jurors import shipped
 from pipelines.models.jurors.juror import Case
-from tests.support.places import Nowhere
+from tests.support.places import NOWHERE
 
 engine, name, out = sys.argv[1:]
 generator = np.random.default_rng(7)
@@ -34,7 +34,7 @@ sketches = [sketch_for(c, other=asked[i - 1], generator=generator) for i, c in e
 pictures = paint(sketches, generator=generator)
 requests = [(c.text, pictures[2 * i], pictures[2 * i + 1]) for i, c in enumerate(asked)]
 engines = {"transformers": TransformersEngine(), "vllm": VllmEngine(max_tokens=64)}
-juror = next(model for model in shipped(engine=engines[engine]) if model.name == name).open("cpu", Nowhere())
+juror = next(model for model in shipped(engine=engines[engine]) if model.name == name).open("cpu", NOWHERE)
 opinions = juror.judge([Case(*request) for request in requests])
 json.dump([[v.raw, v.choice, v.score] for (v,) in opinions], open(out, "w"))
 """

@@ -14,7 +14,7 @@ from pipelines.miniature.jurors import WEIGHTS, shipped
 from pipelines.miniature.making.juror_scenes import fit, fitting_sketch, paint, sketch_for
 from pipelines.miniature.world.grammar import captions
 from pipelines.models.jurors.juror import Case
-from tests.support.places import Nowhere
+from tests.support.places import NOWHERE
 
 
 def test_there_are_three_jurors_with_weights_of_their_own():
@@ -48,7 +48,7 @@ def _pairs(count):
 @pytest.mark.parametrize("model", shipped(), ids=lambda model: model.name)
 def test_a_juror_prefers_the_picture_that_fits_in_both_orders(model):
     requests = _pairs(120)
-    juror = model.open("cpu", Nowhere())
+    juror = model.open("cpu", NOWHERE)
     forth = juror.judge([Case(*request) for request in requests])
     back = juror.judge([Case(text, second, first) for text, first, second in requests])
     margin = np.array([a.score - b.score for (a,), (b,) in zip(forth, back, strict=True) if None not in (a.score, b.score)])

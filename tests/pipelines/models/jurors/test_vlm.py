@@ -16,7 +16,7 @@ from pipelines.miniature.jurors import WEIGHTS, shipped
 from pipelines.miniature.making.juror_scenes import paint, sketch_for
 from pipelines.miniature.world.grammar import captions
 from pipelines.models.jurors.juror import Case
-from tests.support.places import Nowhere
+from tests.support.places import NOWHERE
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def cases():
 
 
 def opened(model=None):
-    return (model or shipped()[0]).open("cpu", Nowhere())
+    return (model or shipped()[0]).open("cpu", NOWHERE)
 
 
 @pytest.mark.parametrize("model", shipped(), ids=lambda model: model.name)
