@@ -1,15 +1,36 @@
-"""Encoded pictures and clips: their bytes to pixels and back, their size, timing and kind of file."""
+"""Encoded pictures and clips: their bytes to pixels and back, their size, timing and kind of file.
+
+What is read may have been received from anyone. The kinds of file that are opened are therefore closed lists: Pillow would
+hand PostScript to Ghostscript, and FFmpeg would follow a playlist to other files and addresses.
+"""
 
 from __future__ import annotations
 
 import io
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from infra.store.tables import Image, Video
 
-STARTS = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"BM": ".bmp", b"\x1aE\xdf\xa3": ".webm"}
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from PIL.ImageFile import ImageFile
+
+STARTS = {
+    b"\x89PNG": ".png",
+    b"\xff\xd8\xff": ".jpg",
+    b"GIF8": ".gif",
+    b"BM": ".bmp",
+    b"II*\x00": ".tiff",
+    b"MM\x00*": ".tiff",
+    b"\x1aE\xdf\xa3": ".webm",
+}
+PICTURE_KINDS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+"""Pillow's names of the kinds of picture that are opened."""
+ISO_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
+"""Types of the first box of an MP4 or MOV file; old MOV files have no `ftyp`."""
 
 
 def encode_png(picture: np.ndarray) -> Image:
@@ -45,16 +66,34 @@ def encode_mp4(clip: np.ndarray, *, fps: float) -> Video:
     return Video(bytes=sink.getvalue())
 
 
+def open_picture(data: bytes) -> ImageFile:
+    """An encoded picture for reading; raises an OSError unless it is one of `PICTURE_KINDS`."""
+    from PIL import Image as Pillow
+
+    return Pillow.open(io.BytesIO(data), formats=PICTURE_KINDS)
+
+
+def open_clip(data: bytes) -> InputContainer:
+    """An encoded clip for reading; raises ValueError unless it begins as MP4 or MOV, WebM or Matroska, or AVI files do."""
+    import av
+
+    if data[4:8] in ISO_BOXES:
+        kind = "mov"
+    elif data[:4] == b"\x1aE\xdf\xa3":
+        kind = "matroska"
+    elif data[:4] == b"RIFF" and data[8:12] == b"AVI ":
+        kind = "avi"
+    else:
+        raise ValueError("the file begins as none of MP4, MOV, WebM, Matroska and AVI does; convert it to one of them")
+    return av.open(io.BytesIO(data), mode="r", format=kind)
+
+
 def decode(data: bytes, *, clip: bool) -> np.ndarray:
     """uint8[frames, height, width, 3] of an encoded picture (one frame) or clip."""
     if not clip:
-        from PIL import Image as Pillow
-
-        with Pillow.open(io.BytesIO(data)) as picture:
+        with open_picture(data) as picture:
             return np.asarray(picture.convert("RGB"))[None]
-    import av
-
-    with av.open(io.BytesIO(data), mode="r") as container:
+    with open_clip(data) as container:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
 
@@ -70,23 +109,17 @@ def ending(data: bytes) -> str:
 def size_of(data: bytes, *, clip: bool) -> tuple[int, int]:
     """(height, width) in pixels of an encoded picture or clip; raises where its first frame does not decode."""
     if clip:
-        import av
-
-        with av.open(io.BytesIO(data), mode="r") as container:
+        with open_clip(data) as container:
             frame = next(iter(container.decode(video=0)))
         return frame.height, frame.width
-    from PIL import Image as Pillow
-
-    with Pillow.open(io.BytesIO(data)) as picture:
+    with open_picture(data) as picture:
         picture.load()
         return picture.height, picture.width
 
 
 def clip_timing(data: bytes) -> tuple[float, int]:
     """Frames per second and number of frames of a clip."""
-    import av
-
-    with av.open(io.BytesIO(data), mode="r") as container:
+    with open_clip(data) as container:
         stream = container.streams.video[0]
         rate = float(stream.average_rate or 0)
         return rate, stream.frames or sum(1 for _ in container.decode(video=0))

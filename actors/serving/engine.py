@@ -9,12 +9,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
+from actors.media import open_picture
 from infra.config import Config
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def decoded(picture: Picture) -> Image:
     from PIL import Image
 
     if isinstance(picture, bytes):
-        return Image.open(BytesIO(picture)).convert("RGB")
+        return open_picture(picture).convert("RGB")
     return Image.fromarray(picture)
 
 

@@ -2,29 +2,46 @@
 
 `chosen` and `rejected` are paths inside the folder or, in Parquet, the files themselves (bytes, or struct<bytes, path> as
 Hugging Face keeps a picture). Optional: `chosen_model`, `rejected_model`, `agreement`, `id`. The chosen one is a. Written
-is Parquet with the files in it.
+is Parquet with the files in it, which `datasets.load_dataset` opens as pictures or clips.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import pyarrow as pa
-
+from infra.store.tables import Image, Video, schema_of
 from pipelines.exchange.files import ParquetFiles
 from pipelines.exchange.pairs import UNKNOWN, Layout, Pair, Row
 from pipelines.exchange.records import Record, Records, media_of, number_of, text_of
 
-SCHEMA = pa.schema(
-    [
-        *((name, pa.string()) for name in ("id", "prompt")),
-        *((name, pa.binary()) for name in ("chosen", "rejected")),
-        *((name, pa.string()) for name in ("chosen_model", "rejected_model")),
-        ("agreement", pa.float64()),
-    ]
-)
+
+@dataclass(frozen=True)
+class ChosenPicture:
+    """Two pictures of one prompt, the better one first."""
+
+    id: str
+    prompt: str
+    chosen: Image
+    rejected: Image
+    chosen_model: str
+    rejected_model: str
+    agreement: float
+
+
+@dataclass(frozen=True)
+class ChosenClip:
+    """Two clips of one prompt, the better one first."""
+
+    id: str
+    prompt: str
+    chosen: Video
+    rejected: Video
+    chosen_model: str
+    rejected_model: str
+    agreement: float
 
 
 class ChosenRejected(Records):
@@ -33,7 +50,7 @@ class ChosenRejected(Records):
     name: ClassVar = "chosen_rejected"
     ties: ClassVar = False
     silent: ClassVar = "ties, scores, margins by dimension, and which was shown first"
-    columns: ClassVar = tuple(SCHEMA.names)
+    columns: ClassVar = tuple(ChosenPicture.__dataclass_fields__)
     endings: ClassVar = (".parquet", ".jsonl", ".json", ".csv")
     required: ClassVar = ("prompt", "chosen", "rejected")
     media: ClassVar = ("chosen", "rejected")
@@ -56,7 +73,8 @@ class ChosenRejected(Records):
 
     def write(self, pairs: Iterable[Pair], folder: Path, *, layout: Layout) -> None:
         """See `Format`."""
-        with ParquetFiles(folder / "data", SCHEMA, renamed=layout.renamed) as files:
+        schema = schema_of(ChosenPicture if layout.medium == "image" else ChosenClip)
+        with ParquetFiles(folder / "data", schema, renamed=layout.renamed) as files:
             for pair in pairs:
                 sides = [(pair.a, pair.generator_a), (pair.b, pair.generator_b)]
                 (chosen, best), (rejected, other) = sides if pair.choice == "a" else sides[::-1]
@@ -64,8 +82,8 @@ class ChosenRejected(Records):
                     {
                         "id": pair.id,
                         "prompt": pair.prompt,
-                        "chosen": chosen,
-                        "rejected": rejected,
+                        "chosen": {"bytes": chosen, "path": None},
+                        "rejected": {"bytes": rejected, "path": None},
                         "chosen_model": best,
                         "rejected_model": other,
                         "agreement": pair.agreement,

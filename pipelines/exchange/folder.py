@@ -78,7 +78,7 @@ def read_pairs(folder: Path, *, format: str, renamed: Mapping[str, str]) -> Iter
         if before != name:
             columns.add(Fault("", 0, f"the same content as {before}"), salt=name)
             continue
-        for row in kind.rows(folder / name, renamed=renamed):
+        for row in kind.rows(folder, name, renamed=renamed):
             columns.add(row)
             if len(columns) >= BATCH:
                 yield columns.taken()

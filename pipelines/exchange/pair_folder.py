@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 from actors.media import ending
 from infra.store.files import Manifest
+from pipelines.exchange.media import inside
 from pipelines.exchange.pairs import CHOICES, UNKNOWN, BadRow, Fault, Format, Layout, Listing, Media, Pair, Row
 
 TEXTS = PROMPT, CHOICE, GENERATORS = "prompt.txt", "choice.txt", "generators.txt"
@@ -48,11 +49,11 @@ class PairFolder(Format):
         found.sort()
         return Manifest([folder for folder, _ in found], b"".join(digest for _, digest in found))
 
-    def rows(self, path: Path, *, renamed: Mapping[str, str]) -> Iterator[Row | Fault]:
+    def rows(self, folder: Path, name: str, *, renamed: Mapping[str, str]) -> Iterator[Row | Fault]:
         """One pair."""
         del renamed
         try:
-            yield _read(path)
+            yield _read(folder, name)
         except (BadRow, OSError, UnicodeDecodeError) as error:
             yield Fault("", 0, str(error))
 
@@ -73,7 +74,8 @@ def _closed(folder: str, content: Any) -> tuple[str, bytes]:
     return folder, content.digest()
 
 
-def _read(folder: Path) -> Row:
+def _read(root: Path, pair: str) -> Row:
+    folder = root / pair
     files, names = os.listdir(folder), {}  # noqa: PTH208, a Path for each takes as long as reading it
     for name in sorted(files):
         stem = _stem(name)
@@ -89,18 +91,18 @@ def _read(folder: Path) -> Row:
     if first == "a":
         if CHOICE not in files:
             raise BadRow(f"no {CHOICE} in it, which says which of a and b is better")
-        choice = _text(folder / CHOICE).strip()
+        choice = _text(root, f"{pair}/{CHOICE}").strip()
         if choice not in CHOICES:
             raise BadRow(f"{CHOICE} says {choice!r}, which is none of a, b, tie")
     makers = [UNKNOWN, UNKNOWN]
     if GENERATORS in files:
-        makers = _text(folder / GENERATORS).splitlines()
+        makers = _text(root, f"{pair}/{GENERATORS}").splitlines()
         if len(makers) != 2:
             raise BadRow(f"{GENERATORS} has {len(makers)} lines and must have two")
     return Row(
         place="",
         number=0,
-        prompt=_text(folder / PROMPT),
+        prompt=_text(root, f"{pair}/{PROMPT}"),
         a=Media(path=names[first]),
         b=Media(path=names[second]),
         choice=choice,
@@ -113,5 +115,8 @@ def _stem(name: str) -> str:
     return name.rpartition(".")[0] or name
 
 
-def _text(path: Path) -> str:
+def _text(root: Path, name: str) -> str:
+    path = root / name
+    if path.is_symlink():  # folders that are links are not listed, so only the file itself may lead out of the root
+        path = inside(root, name)
     return path.read_text(encoding="utf-8")

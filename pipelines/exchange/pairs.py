@@ -114,8 +114,11 @@ class Format(ABC):
         """What in the folder holds rows: the hash of its content by its relative name, in the order of the names."""
 
     @abstractmethod
-    def rows(self, path: Path, *, renamed: Mapping[str, str]) -> Iterator[Row | Fault]:
-        """The pairs of one source, in order, read as a stream; never raises for what stands in the file."""
+    def rows(self, folder: Path, name: str, *, renamed: Mapping[str, str]) -> Iterator[Row | Fault]:
+        """The pairs of one source of the folder, in order, read as a stream.
+
+        What is wrong in the file is a `Fault` and raises nothing. No link that leads out of the folder is followed.
+        """
 
     def writes(self, column: str) -> bool:
         """Whether there is a column of this name in what it writes."""

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, TextIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.exchange.media import inside
 from pipelines.exchange.pairs import BadRow, Fault, Format, Listing, Media, Row, column_of
 
 BATCH = 2048
@@ -49,9 +50,14 @@ class Records(Format):
         """Every file of the right ending."""
         return {name: listing[name] for name in sorted(listing) if name.endswith(self.endings)}
 
-    def rows(self, path: Path, *, renamed: Mapping[str, str]) -> Iterator[Row | Fault]:
+    def rows(self, folder: Path, name: str, *, renamed: Mapping[str, str]) -> Iterator[Row | Fault]:
         """See `Format`; a record of several pairs gives each a number of its own."""
-        numbers = count()
+        numbers, path = count(), folder / name
+        try:
+            inside(folder, name)
+        except BadRow as error:
+            yield Fault("", 0, str(error))
+            return
         for record in self.records(path, renamed=renamed):
             if isinstance(record, Fault):
                 yield Fault(record.place, record.number if path.suffix == ".parquet" else next(numbers), record.reason)

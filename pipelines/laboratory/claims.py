@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import model_validator
 
+from actors.media import decode
 from infra.config import ConfigError
 from infra.dag.stage import Context, Inputs, TableStage
 from pipelines.algorithms.metrics.crossed import crossed_interval
@@ -175,13 +175,11 @@ class Claims(TableStage):
 
     def _roster(self, context: Context) -> list[KnownStrength]:
         """Generators, strongest first by the checker on the pictures that were rendered for training."""
-        from PIL import Image
-
         asked = context.table(self.pictures.prompts, ["id", "expectation"])
         expectation = dict(zip(asked["id"].to_pylist(), asked["expectation"].to_pylist(), strict=True))
         checked: dict[str, list[tuple[float, ...]]] = defaultdict(list)
         for row in context.table(self.pictures, ["prompt_id", "generator", "image"]).to_pylist():
-            pixels = np.asarray(Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB"))
+            pixels = decode(row["image"]["bytes"], clip=False)[0]
             one = check(pixels, Expectation.from_json(expectation[row["prompt_id"]]))
             checked[row["generator"]].append(tuple(float(getattr(one, measure)) for measure in MEASURES))
         ratings: dict[str, Any] = {row.generator: row for row in context.rows(self.arena)}

@@ -8,6 +8,7 @@ import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from actors.media import open_picture
 from infra.store.tables import Image
 
 LARGEST = 192  # longest edge, pixels; larger pictures are embedded as reduced JPEG
@@ -47,7 +48,7 @@ def embed(image: Image) -> Shown:
     from PIL import Image as Pillow
 
     try:
-        with Pillow.open(io.BytesIO(image.bytes)) as picture:
+        with open_picture(image.bytes) as picture:
             picture.load()
             width, height = picture.size
             if image.bytes.startswith(PNG) and max(width, height) <= LARGEST:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import io
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
 
+from actors.media import open_picture
 from infra.config import ConfigError
 from infra.dag.stage import Places
 from infra.lazy import lazy
@@ -131,7 +131,5 @@ class OpenDiffusers:
 
 def opened_picture(data: bytes) -> Any:
     """An encoded picture as PIL's RGB image."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(data)) as picture:
+    with open_picture(data) as picture:
         return picture.convert("RGB")

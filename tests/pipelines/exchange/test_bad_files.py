@@ -155,6 +155,35 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path):
     assert "outside the folder" in str(found[0].a)
 
 
+def test_texts_and_tables_that_are_links_out_of_the_folder_are_not_read(tmp_path):
+    (tmp_path / "secret.txt").write_text("secret")
+    (tmp_path / "secret.jsonl").write_text(json.dumps({"prompt": "secret", "chosen": "x.png", "rejected": "x.png"}))
+    folder = tmp_path / "data"
+    write("pair_folder", folder, 2)
+    (folder / "00000" / "000" / "prompt.txt").unlink()
+    (folder / "00000" / "000" / "prompt.txt").symlink_to(tmp_path / "secret.txt")
+    found, wrong = read(folder, format="pair_folder")
+    assert len(found) == 1
+    assert wrong == ["00000/000: 00000/000/prompt.txt lies outside the folder"]
+    (folder / "pairs.jsonl").symlink_to(tmp_path / "secret.jsonl")
+    found, wrong = read(folder, format="chosen_rejected")
+    assert not found
+    assert wrong == ["pairs.jsonl: pairs.jsonl lies outside the folder"]
+
+
+def test_a_snapshot_of_the_hubs_cache_is_links_into_its_own_repository(tmp_path):
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "blobs" / "picture").write_bytes(picture(0))
+    (tmp_path / "blobs" / "table").write_text(json.dumps({"prompt": "p", "chosen": "a.png", "rejected": "a.png"}))
+    folder = tmp_path / "snapshots" / "main"
+    folder.mkdir(parents=True)
+    (folder / "a.png").symlink_to("../../blobs/picture")
+    (folder / "pairs.jsonl").symlink_to("../../blobs/table")
+    found, wrong = read(folder, format="chosen_rejected")
+    assert not wrong
+    assert found[0].a == picture(0)
+
+
 def test_pages_that_are_damaged_spoil_their_row_group_only(tmp_path):
     table = pa.table({"prompt": [f"p{n}" for n in range(8)], "choice": ["a"] * 8})
     for side in "ab":

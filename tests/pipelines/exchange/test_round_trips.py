@@ -72,6 +72,31 @@ def test_hugging_face_opens_salons_data_set_as_pictures(tmp_path, monkeypatch):
     assert "6 preference pairs" in (folder / "README.md").read_text()
 
 
+@pytest.mark.parametrize(("name", "column"), [("salon", "a"), ("chosen_rejected", "chosen")])
+@pytest.mark.parametrize(("medium", "feature"), [("image", "Image"), ("video", "Video")])
+def test_parquet_says_which_columns_are_pictures_or_clips(name, column, medium, feature, tmp_path):
+    pairs = [pair for pair in some_pairs(3, clips=medium == "video") if pair.choice != "tie"]
+    column = f"{medium}_{column}" if name == "salon" else column
+    folder = write(name, tmp_path / "out", pairs, medium=medium, renamed={column: "best"})
+    schema = pq.read_schema(next(folder.rglob("*.parquet")))
+    assert json.loads(schema.metadata[b"huggingface"])["info"]["features"]["best"] == {"_type": feature}
+    assert schema.field("best").type.get_field_index("bytes") == 0
+
+
+def test_hugging_face_opens_chosen_and_rejected_as_pictures_and_pick_a_pic_as_its_own_bytes(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    from datasets import load_dataset
+
+    pairs = some_pairs(1)
+    folder = write("chosen_rejected", tmp_path / "out", pairs)
+    found = load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
+    assert found[0]["chosen"].size == found[0]["rejected"].size == (8, 6)
+    # Pick-a-Pic's own files hold plain bytes, and trainers written for it open them themselves.
+    folder = write("pickapic", tmp_path / "pickapic", pairs)
+    found = load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
+    assert found[0]["jpg_0"] == pairs[0].a
+
+
 def test_a_card_says_names_as_they_are(tmp_path):
     from dataclasses import replace
 
