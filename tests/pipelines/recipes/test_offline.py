@@ -217,7 +217,7 @@ def test_a_uniform_margin_replaces_the_gap_and_not_the_product():
 def test_every_baseline_is_planned_at_the_budget_of_arenapo(form, tmp_path):
     stages = topological(built(arenapo, form=form))
     assert stages[-1].trainer == tuning().trainer and stages[-1].label == form
-    assert all(Planner(Store(tmp_path), Policy(), Sources(None)).plan(stage) for stage in stages)
+    assert all(Planner(Store(tmp_path), CachePolicy(), Sources(None)).plan(stage) for stage in stages)
 
 
 @pytest.mark.parametrize(
