@@ -26,6 +26,8 @@ def main(argv: list[str]) -> int:
     selection = Selection(parsed.only, parsed.start, parsed.until, tuple(parsed.force))
     chosen = selection.of(topological(target))
     require_writable(parsed.root)
+    for stage in chosen:
+        stage.require_here()
     resources = [stage.resources for stage in chosen]
     require_usable(parsed.address, resources)
     policy = CachePolicy(retry_errors=parsed.retry_errors, strict_code=parsed.strict_code, verify=parsed.verify)

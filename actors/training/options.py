@@ -54,6 +54,14 @@ class TrainerOptions(Config):
             )
         return self
 
+    def require_workers(self, workers: int) -> None:
+        """Raises ConfigError where a step has fewer examples than there are workers: each needs one at least."""
+        if self.batch < workers:
+            raise ConfigError(
+                f"batch = {self.batch} is less than the {workers} training workers, which need an example each; raise the "
+                "batch, or use fewer workers"
+            )
+
     def learning_rate_at(self, step: int) -> float:
         """The rate of the update number `step`, counted from 0."""
         if step < self.warm_up:

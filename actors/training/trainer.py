@@ -106,8 +106,7 @@ class _Run:
         from safetensors.torch import load_file
 
         options, device, world = self.options, self.device, self.session.world
-        if options.batch < world:
-            raise ConfigError(f"batch = {options.batch} is less than {world} workers; raise it or use fewer workers")
+        options.require_workers(world)
         if device.type == "cpu":
             torch.set_num_threads(1)
         torch.manual_seed(seed_of(options.seed, "model"))

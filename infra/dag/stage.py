@@ -90,6 +90,9 @@ class Stage(Config):
         del inputs
         return None
 
+    def require_here(self) -> None:
+        """Raises ConfigError where a run cannot do this stage because this machine or a service it names is not ready."""
+
     def demand(self) -> str:
         """What it needs beyond CPUs, for `plan`: GPUs, the memory of a rank; "" where that goes without saying."""
         return f"{self.resources.workers} x {self.resources.gpus:g} GPU" if self.resources.gpus else ""

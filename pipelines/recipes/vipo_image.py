@@ -46,7 +46,9 @@ def vipo_image(
     """import -> encode -> examples -> tune[sft] -> tune[poly]."""
     chosen = source.model(model, adapter)
     data = source.data(expected=PAIRS, side=SIDES[model])
-    first = stage(chosen, data, SFT(), SFT_RUNS[model].of(source), setup=setup, label="sft") if sft else None
+    first = (
+        stage(chosen, data, SFT(), SFT_RUNS[model].of(source), setup=setup.without_draws(), label="sft") if sft else None
+    )
     form = DiffusionDPO if chosen.diffusion else FlowDPO
     polynomial = AutoAlpha() if alpha == "auto" else FixedAlpha(alpha=float(alpha))
     method = form(beta=BETAS[model], polynomial=polynomial)

@@ -59,6 +59,7 @@ class Reward(TableStage):
     @model_validator(mode="after")
     def _possible(self) -> Reward:
         self.model.refuse(self.policy)
+        self.trainer.require_workers(self.resources.workers)
         if len(self.model.dimensions) != 1:
             raise ConfigError(
                 f"reward: the model scores {', '.join(self.model.dimensions)}, but an example says which picture is better "

@@ -94,6 +94,7 @@ class Tune(TableStage, Trained):
     @model_validator(mode="after")
     def _possible(self) -> Tune:
         self._check_errors()
+        self.trainer.require_workers(self.resources.workers)
         if self.method.reference == "predictions" and self.errors is not None:
             raise ConfigError(
                 f"tune: {self.method.method} needs the reference's predictions, not its errors; leave out `errors`"
@@ -163,6 +164,10 @@ class Tune(TableStage, Trained):
         names = TuneStep.__dataclass_fields__
         for row in curve:
             yield TuneStep(**{column: row.get(column) for column in names})  # pyright: ignore[reportArgumentType]
+
+    def require_here(self) -> None:
+        """The trackers are installed, and their servers answer."""
+        self.trackers.check()
 
     def expected_rows(self, inputs: Inputs) -> int:
         """One a step."""

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -18,12 +19,36 @@ CASES = {
     "too short a zoo": (["plan", "zoo", "--generator-steps", "6"], "--generator-steps 6: too few"),
     "no weights": (["plan", "vipo_image", "--weights", "./nothing"], "no such folder, and no hub id (OWNER/NAME)"),
     "no pairs": (["plan", "vipo_image", "--pairs", "./nothing"], "no such folder"),
-    "flipped gradient": (["plan", "vipo_image", "--alpha", "-3"], "alpha = -3.0 turns the gradient round where p > 0.333"),
+    "flipped gradient": (
+        ["plan", "vipo_image", "--alpha", "-3"],
+        "--alpha -3: FixedAlpha: alpha = -3 is below -1",
+    ),
     "negative weight": (["plan", "flow_dpo_video", "--dimensions", "VQ,TA=-1"], "the preference must not be turned round"),
     "offload without zero 3": (["plan", "vipo_image", "--offload", "all"], "offload"),
     "cached errors of DSPO": (
         ["plan", "arenapo", "--form", "dspo", "--draws", "4"],
-        "dspo needs the reference's predictions",
+        "--draws 4: dspo reads the reference's predictions",
+    ),
+    "cached errors of no reference": (
+        ["plan", "flow_dpo_video", "--method", "sft", "--draws", "8"],
+        "--draws 8: sft reads no reference; give --draws 0",
+    ),
+    "frames that Wan does not take": (
+        ["plan", "flow_dpo_video", "--frames", "81,8"],
+        "--frames 8: wan takes clips of 4k + 1",
+    ),
+    "no frames": (["plan", "vipo_video", "--frames", "-3"], "--frames -3: wan takes clips of 4k + 1 frames; give 1 or 5"),
+    "more workers than pairs": (
+        ["plan", "vipo_image", "--batch", "7", "--workers", "8"],
+        "batch = 7 is less than the 8 training workers",
+    ),
+    "a pair for two workers": (["plan", "miniature", "--batch", "1"], "--batch 1: Tune: batch = 1 is less than the 2"),
+    "unknown contender": (["plan", "lab", "--methods", "dpoo"], "--methods: unknown name 'dpoo'; known are dpo, "),
+    "no tracking server": (
+        ["run", "vipo_image", "--gpus", "0", "--mlflow", "http://127.0.0.1:1"],
+        "--mlflow http://127.0.0.1:1: no server takes connections there"
+        if find_spec("mlflow")
+        else "mlflow is not installed",
     ),
     "half a list": (["plan", "vipo_image", "--preview-texts", '["a, b"'], "no JSON list"),
     "keys of no adapter": (["plan", "vipo_image", "--comfyui"], "set adapter to lora"),

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
 from actors.training.trackers.base import Sink
-from infra.config import Config
+from infra.config import Config, ConfigError
 
 RUN_TAG = "salon.run"
+CONNECT_S = 5.0
+"""Seconds in which a server must take a connection."""
 
 
 class MLflow(Config):
@@ -22,6 +26,20 @@ class MLflow(Config):
     """For instance `http://tracking:5000` or `sqlite:///mlflow.db`."""
     experiment: str | None = None
     """None for the server's default."""
+
+    def check(self) -> None:
+        """Raises ConfigError, within seconds, where the URI is a server's and nothing takes connections there."""
+        try:
+            parts = urlsplit(self.uri)
+            if parts.scheme not in ("http", "https"):
+                return
+            address = (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+            socket.create_connection(address, timeout=CONNECT_S).close()
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"--mlflow {self.uri}: no server takes connections there ({error}); start it (mlflow server), correct the "
+                "address, or leave the flag out"
+            ) from error
 
 
 class MLflowRun(Sink):

@@ -31,10 +31,12 @@ class Trackers(Config):
     mlflow: MLflow | None = None
 
     def check(self) -> None:
-        """Raises ConfigError where a package is missing; call it before anything is computed."""
+        """Raises ConfigError where a package is missing or no server answers; call it before anything is computed."""
         for package, wanted in (("wandb", self.wandb), ("mlflow", self.mlflow)):
             if wanted is not None and find_spec(package) is None:
                 raise ConfigError(f"tracker {package} is not installed; pip install 'salon[{package}]', or leave it out")
+        if self.mlflow is not None:
+            self.mlflow.check()
 
 
 class Tracker:

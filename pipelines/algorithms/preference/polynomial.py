@@ -45,8 +45,8 @@ class FixedAlpha(Config):
     def _descends(self) -> FixedAlpha:
         if self.alpha < -1 and not self.acknowledge_sign_change:
             raise ConfigError(
-                f"alpha = {self.alpha} turns the gradient round where p > {1 / -self.alpha:.3g}; "
-                "use -1 or more, or set acknowledge_sign_change=True"
+                f"alpha = {self.alpha:g} is below -1: pairs with p > {1 / -self.alpha:.3g} would be pushed away from their "
+                "winner; give -1 or more (acknowledge_sign_change says that it is meant)"
             )
         return self
 

@@ -33,6 +33,7 @@ from pipelines.models.families.sdxl import SDXL
 from pipelines.models.memory import Architecture
 from pipelines.models.sizes import ARCHITECTURES
 from pipelines.models.weights import Hub
+from pipelines.recipes.parts.checks import require_dimensions, require_draws, require_lengths
 from pipelines.stages.arena import Arena
 from pipelines.stages.encode import Buckets, Encode, Encoders
 from pipelines.stages.examples import Examples
@@ -146,6 +147,7 @@ class Data:
         folder = Folder(path=self.pairs) if self.pairs else None
         renamed = renames(self.renamed, format=self.format, flag="--pairs-map")
         source = PairFiles(folder=folder, format=self.format, renamed=renamed, expected=self.expected)
+        require_dimensions(source, self.alignment)
         pictures = ImportedClips(source=source) if self.clips else ImportedPictures(source=source)
         labels = ImportedLabels(pictures=pictures)
         multiple = model.size.family.size_multiple
@@ -206,6 +208,10 @@ class Setup(Config):
             wandb=WandB(project=self.wandb) if self.wandb else None, mlflow=MLflow(uri=self.mlflow) if self.mlflow else None
         )
 
+    def without_draws(self) -> Setup:
+        """For a training before the one that has a reference."""
+        return self.model_copy(update={"draws": 0})
+
     @property
     def dtype(self) -> Literal["bfloat16", "float32"]:
         """Of the weights."""
@@ -234,12 +240,14 @@ class Setup(Config):
 def stage(
     model: Model, data: Data, method: AnyMethod, run: Run, *, setup: Setup, label: str, start: Trained | None = None
 ) -> Tune:
-    """The tune node of a method, with all it stands on; errors are cached where `setup.draws` and the method allow it."""
+    """The tune node of a method, with all it stands on; the reference's errors are cached where `setup.draws` says so."""
+    require_draws(setup.draws, method)
+    require_lengths(data.frames, model.size.family)
     previews = setup.previews(data, model)
     examples = data.nodes(model, previews, dtype=setup.dtype)
     resources = Resources(workers=setup.workers, gpus=setup.gpus)
     errors = None
-    if setup.draws and method.reference != "none":
+    if setup.draws:
         errors = ReferenceErrors(
             examples=examples,
             policy=model.family,

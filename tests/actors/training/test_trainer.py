@@ -167,7 +167,7 @@ def test_a_run_that_goes_on_forgets_that_it_halted(tmp_path):
 def test_more_workers_than_rows_in_a_batch_are_refused(tmp_path):
     session = LocalSession(tmp_path)
     session.world = 8
-    with pytest.raises(ConfigError, match="batch = 4 is less than 8 workers"):
+    with pytest.raises(ConfigError, match="batch = 4 is less than the 8 training workers"):
         train(Training(Line(), line_options()), session)
 
 

@@ -264,6 +264,21 @@ def test_weights_of_dimensions_are_named_when_they_are_none():
         weights_of(("TA=high",))
 
 
+def test_dimensions_that_no_pair_has_are_refused_when_the_recipe_is_built(tmp_path):
+    write_pairs(tmp_path / "some", [pair(n, margin_VQ=1.0 if n else None) for n in range(3)])
+    write_pairs(tmp_path / "none", [pair(0)])
+    assert built(flow_dpo_video, pairs=str(tmp_path / "some"), dimensions=("VQ", "TA=0"))
+    with pytest.raises(ConfigError, match=r"--dimensions TA, XX: no pair of .*/some has a margin in it; they have VQ"):
+        built(flow_dpo_video, pairs=str(tmp_path / "some"), dimensions=("VQ", "XX", "TA"))
+    with pytest.raises(ConfigError, match=r"--dimensions VQ: .*they have none; learn from the overall label \(--overall\)"):
+        built(flow_dpo_video, pairs=str(tmp_path / "none"), dimensions=("VQ",))
+
+
+def test_only_the_training_that_has_a_reference_caches_its_errors():
+    tuned = {s.label: s for s in topological(built(vipo_image, draws=3)) if s.name == "tune"}
+    assert (tuned["sft"].errors, tuned["poly"].errors.draws) == (None, 3)
+
+
 def test_pairs_and_weights_that_are_not_there_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="no such folder, and no hub id"):
         built(vipo_image, weights=str(tmp_path / "nothing"))

@@ -1,0 +1,45 @@
+"""What a recipe's flags say that cannot be done, found while it is built: each refusal names the flag and what to give."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from infra.config import ConfigError
+from pipelines.algorithms.preference.methods import AnyMethod
+from pipelines.algorithms.preference.scalarisation import Scalarisation
+from pipelines.models.families.base import Family
+from pipelines.stages.imported import PairFiles
+
+
+def require_lengths(frames: Sequence[int], family: type[Family]) -> None:
+    """Raises ConfigError for a length of clips that the family's VAE does not take."""
+    multiple = family.frame_multiple
+    for length in frames:
+        if multiple is None:
+            continue
+        if length < 1 or length % multiple != 1:
+            below = max(length - 1, 0) // multiple * multiple + 1
+            takes = f"{family.name} takes clips of {multiple}k + 1 frames"
+            raise ConfigError(f"--frames {length}: {takes}; give {below} or {below + multiple}")
+
+
+def require_dimensions(source: PairFiles, alignment: Scalarisation | None) -> None:
+    """Raises ConfigError where no pair has a margin in a dimension that has a weight; reads until all have been seen."""
+    if alignment is None or source.folder is None:
+        return
+    missing = {name for name, weight in alignment.weights.items() if weight > 0}
+    known: set[str] = set()
+    for batch in source.batches():
+        known |= {name for margins in batch["margins"].to_pylist() if margins for name, _ in margins}
+        if missing <= known:
+            return
+    named = ", ".join(sorted(missing - known))
+    has = f"they have {', '.join(sorted(known))}" if known else "they have none; learn from the overall label (--overall)"
+    raise ConfigError(f"--dimensions {named}: no pair of {source.local} has a margin in it; {has}")
+
+
+def require_draws(draws: int, method: AnyMethod) -> None:
+    """Raises ConfigError where draws of the reference's errors are asked for and the method has no use for them."""
+    if draws and method.reference != "errors":
+        reads = "no reference" if method.reference == "none" else "the reference's predictions, not its errors"
+        raise ConfigError(f"--draws {draws}: {method.method} reads {reads}; give --draws 0, or choose another loss")
