@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from actors.training.draws import Draw
+from actors.training.engines.engine import Cast, uncast
 
 if TYPE_CHECKING:
     import torch
@@ -30,8 +31,11 @@ class Objective(Protocol):
         """JSON data of everything that decides the losses, asked before `prepare`; a run goes on under the same only."""
         ...
 
-    def prepare(self, device: torch.device) -> nn.Module:
-        """Loads model and data; returns the module whose parameters with a gradient are trained."""
+    def prepare(self, device: torch.device, *, cast: Cast = uncast) -> nn.Module:
+        """Loads model and data; returns the module whose parameters with a gradient are trained.
+
+        `cast`: the engine's, which wraps the returned module; other models that must compute as it does take it, too.
+        """
         ...
 
     @property

@@ -110,7 +110,7 @@ class _Run:
         if device.type == "cpu":
             torch.set_num_threads(1)
         torch.manual_seed(seed_of(options.seed, "model"))
-        model = self.objective.prepare(device)
+        model = self.objective.prepare(device, cast=options.engine.cast(device))
         if self.objective.size == 0:
             raise ConfigError("training has no examples; are all labels ties?")
         if not options.engine.keeps_masters:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from actors.training.engines.engine import Cast, uncast
 from infra.config import ConfigError
 from infra.lazy import lazy
 from pipelines.models.adapter import Full, LoRA, Start, peft_config, read_lora, refuse_other, refuse_unmatched
 from pipelines.models.comfyui import write_comfyui
-from pipelines.models.exact import load_exactly
+from pipelines.models.exact import load_exactly, refuse_unequal
 from pipelines.models.families.base import Condition, Family, read_index
 from pipelines.models.weights import INDEX
 
@@ -31,7 +32,7 @@ else:
 
 TRAINED, REFERENCE = "default", "reference"  # names of the adapters
 
-Reference = Literal["none", "adapter", "copy"]
+ReferenceModel = Literal["none", "adapter", "copy"]
 """Where the reference's predictions come from: nowhere; the policy's own model without what is trained; a frozen copy."""
 
 
@@ -48,11 +49,13 @@ class Policy:
         *,
         adapter: LoRA | Full,
         start: Start | None = None,
-        reference: Reference,
+        reference: ReferenceModel,
         checkpointing: bool,
         dtype: torch.dtype,
         device: torch.device | str,
+        cast: Cast = uncast,
     ) -> None:
+        """`cast`: how the engine runs the model it trains; a copy that is the reference runs in the same way."""
         if reference == "adapter" and isinstance(adapter, Full):
             raise ConfigError("reference = 'adapter' needs a LoRA: full training changes the model itself; use 'copy'")
         self.family = family.at(start.folder) if start is not None and isinstance(start.adapter, Full) else family
@@ -61,10 +64,12 @@ class Policy:
         self.loaded: LoadedFamily = self.family.load(parts="denoiser", device=device, dtype=dtype)
         self.model: nn.Module = self.loaded.model
         self.reference = reference
+        self.cast = cast
         self.frozen: nn.Module | None = None
         self._two = False
         """Whether the reference is a second adapter."""
-        self._alignment: tuple[tuple[int, torch.dtype], nn.Module] | None = None
+        self._first: torch.dtype | None = None
+        """Of the policy's first parameter when the copy was last brought to the policy's dtype."""
         if start is not None and isinstance(start.adapter, LoRA):
             self._go_on(start.folder, start.adapter)
         else:
@@ -109,7 +114,7 @@ class Policy:
         options: dict[str, Any] = {"condition": condition, "original_size": original_size, "guidance": guidance}
         with torch.no_grad():
             if self.frozen is not None:
-                return self.loaded.predict(self._aligned(self.frozen, model), sample, **options)
+                return self.loaded.predict(self._aligned(), sample, **options)
             self._use_reference(True)
             try:
                 return self.loaded.predict(model, sample, **options)
@@ -208,13 +213,11 @@ class Policy:
                 parameter.data = parameter.data.float()
 
     def _fill(self, layers: dict[str, torch.Tensor], *, name: str) -> None:
-        own = {key: value for key, value in self.model.named_parameters() if f".{name}." in key}
-        if {key.replace(f".{name}.", ".") for key in own} != layers.keys():
-            strange = sorted({key.replace(f".{name}.", ".") for key in own} ^ layers.keys())
-            raise ConfigError(f"the start's adapter has other layers than its settings say, {strange[0]!r} for one")
-        with torch.no_grad():
-            for key, parameter in own.items():
-                parameter.copy_(layers[key.replace(f".{name}.", ".")])
+        keys = [key for key, _ in self.model.named_parameters() if f".{name}." in key]
+        plain = {key.replace(f".{name}.", "."): key for key in keys}
+        refuse_unequal(layers, wanted=plain, source="the start's adapter")
+        tensors = {plain[key]: value for key, value in layers.items()}
+        load_exactly(self.model, tensors, names=keys, source="the start's adapter")
 
     def _use_reference(self, wanted: bool) -> None:
         model: Any = self.model
@@ -232,18 +235,17 @@ class Policy:
 
         return [module for module in self.model.modules() if isinstance(module, BaseTunerLayer)]
 
-    def _aligned(self, frozen: Any, model: nn.Module) -> nn.Module:
-        """The copy computing as the policy does: in the dtype and under the autocast an engine may have given it.
+    @cached_property
+    def _reference_model(self) -> nn.Module:
+        """The copy, run as the engine runs the policy."""
+        assert self.frozen is not None
+        return self.cast(self.frozen)
 
-        Worked out again only when the wrapped model or the dtype changes: it looks at every module.
-        """
-        from actors.training.engines.precision import Autocast
-
-        own: Any = self.model
-        seen = (id(model), next(own.parameters()).dtype)
-        if self._alignment is None or self._alignment[0] != seen:
-            if frozen.dtype != own.dtype:
-                frozen.to(own.dtype)
-            cast = any(isinstance(module, Autocast) for module in model.modules())
-            self._alignment = (seen, Autocast(frozen, device=own.device) if cast else frozen)
-        return self._alignment[1]
+    def _aligned(self) -> nn.Module:
+        """The copy in the dtype that an engine may have given the policy, under the engine's cast."""
+        model: Any = self.model
+        own = next(model.parameters()).dtype
+        if own != self._first:  # diffusers looks at every module for a model's dtype: milliseconds per step
+            self._first = own
+            self._reference_model.to(model.dtype)
+        return self._reference_model

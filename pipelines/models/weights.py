@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -19,6 +19,8 @@ INDEX = "model_index.json"
 WANTED = ("*.safetensors", "*.json", "*.txt", "*.model")  # of each component: weights, configs, tokenizers
 UNWANTED = ("*fp16*", "*non_ema*", "*flax*")  # second copies of the same weights
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
+MODEL = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")  # of a single model: also its chat template
+NO_MODEL = (*UNWANTED, "*/*", "consolidated*")  # files of other formats lie in folders; `consolidated` is a second copy
 
 
 @contextmanager
@@ -32,17 +34,20 @@ def one_at_a_time(cache: Path, repo: str) -> Iterator[None]:
 
 
 class Hub(Config):
-    """A pipeline on the Hugging Face Hub, downloaded into the Hub's own cache of each node where that is allowed.
+    """A repository of the Hugging Face Hub, downloaded into the Hub's own cache of each node where that is allowed.
 
     Processes of a run work offline unless HF_HUB_OFFLINE=0 is set where the run is started. Then the first process of a
-    node that needs a file downloads it, with the Hub's own progress bars, and the others wait for it: one lock for each
-    repository.
+    node that needs a file downloads it, with the Hub's own progress bars in that process's log, and the others wait for
+    it: one lock for each repository.
     """
 
     repo: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
     """owner/name"""
     revision: str = "main"
     """A branch, tag or commit. It is the identity: give a commit, for a branch may move under the results."""
+    holds: Literal["pipeline", "model"] = "pipeline"
+    """What is downloaded: a generator with the components of its model_index.json, or one model of the transformers
+    library (a juror, a scorer), whose files lie at the top of the repository."""
 
     def identity(self) -> dict[str, Any]:
         """Repository and revision; nothing is downloaded for it."""
@@ -54,7 +59,7 @@ class Hub(Config):
 
     @property
     def local(self) -> Path:
-        """The folder it is in on this machine, downloaded if need be: components of model_index.json, safetensors only.
+        """The folder it is in on this machine, downloaded if need be, safetensors only.
 
         Raises ConfigError where the Hub cannot be reached and the cache lacks it, and where it is refused or not there.
         """
@@ -79,8 +84,18 @@ class Hub(Config):
     def _downloaded(self) -> Path:
         """The snapshot in the cache; files that it lacks are downloaded unless the process works offline."""
         from huggingface_hub import hf_hub_download, snapshot_download
+        from huggingface_hub.errors import RemoteEntryNotFoundError
 
-        index = json.loads(Path(hf_hub_download(self.repo, INDEX, revision=self.revision)).read_text())
+        if self.holds == "model":
+            options = {"allow_patterns": list(MODEL), "ignore_patterns": list(NO_MODEL)}
+            found = Path(snapshot_download(self.repo, revision=self.revision, **options))
+            if next(found.glob("*.safetensors"), None) is None:
+                raise FileNotFoundError("it has no .safetensors file of a model.")
+            return found
+        try:
+            index = json.loads(Path(hf_hub_download(self.repo, INDEX, revision=self.revision)).read_text())
+        except RemoteEntryNotFoundError as error:
+            raise FileNotFoundError(f"it has no {INDEX}, so it holds no pipeline.") from error
         components = [name for name, value in index.items() if isinstance(value, list) and name not in UNUSED]
         found = snapshot_download(
             self.repo,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow.parquet as pq
 
 from actors.training.draws import Draw
+from actors.training.engines.engine import Cast, uncast
 from actors.training.objective import Losses
 from infra.config import Config, ConfigError
 from infra.lazy import lazy
@@ -24,7 +25,7 @@ from pipelines.algorithms.preference.methods import AnyMethod
 from pipelines.algorithms.preference.pairwise import Member, PairBatch
 from pipelines.models.adapter import Full, LoRA, Start
 from pipelines.models.families.base import Family
-from pipelines.models.policy import Policy
+from pipelines.models.policy import Policy, ReferenceModel
 from pipelines.training.data import Batch, Materials, Opened, OverExamples, Randomness
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class PolicySpec:
     compiled: bool = False
     """Policy and reference by torch.compile: operations fused, the same numbers but for rounding."""
 
-    def load(self, device: torch.device, *, reference: Literal["none", "adapter", "copy"]) -> Policy:
+    def load(self, device: torch.device, *, reference: ReferenceModel, cast: Cast = uncast) -> Policy:
         """The policy on a device. ConfigError where it is to be compiled and there is no compiler."""
         compiler = os.environ.get("CXX", "g++")
         if self.compiled and shutil.which(compiler) is None:
@@ -65,6 +66,7 @@ class PolicySpec:
             checkpointing=self.checkpointing,
             dtype=getattr(torch, self.dtype),
             device=device,
+            cast=cast,
         )
         for model in (policy.model, policy.frozen) if self.compiled else ():
             if model is not None:
@@ -104,9 +106,9 @@ class PreferenceObjective(OverExamples):
         """The tuning's identity, as the artifact's record has it."""
         return self.described
 
-    def prepare(self, device: torch.device) -> nn.Module:
+    def prepare(self, device: torch.device, *, cast: Cast = uncast) -> nn.Module:
         """Loads the policy and the examples."""
-        policy = self.policy.load(device, reference="none" if self.reference == "cached" else self.reference)
+        policy = self.policy.load(device, reference="none" if self.reference == "cached" else self.reference, cast=cast)
         known: dict[tuple[str, int], tuple[float, float]] = {}
         if self.errors is not None:
             table = pq.read_table(self.errors).to_pydict()

@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from actors.training.draws import Draw
+from actors.training.engines.engine import Cast, uncast
 from actors.training.objective import Losses
 from infra.identity import seed_of
 from infra.lazy import lazy
@@ -55,7 +56,7 @@ class RewardObjective(OverExamples):
         """The stage's identity, as the artifact's record has it."""
         return self.described
 
-    def prepare(self, device: torch.device) -> nn.Module:
+    def prepare(self, device: torch.device, *, cast: Cast = uncast) -> nn.Module:
         """Loads the backbone and opens the examples."""
         network = self.model.build(self.policy, device=device)
         self._ready = _Ready(network, self.materials.open(), device)

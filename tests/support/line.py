@@ -42,7 +42,7 @@ class Line:
     def describe(self):
         return {"slope": self.slope, "poison": self.poison, "shapes": self.shapes}
 
-    def prepare(self, device):
+    def prepare(self, device, *, cast=None):
         self.model = torch.nn.Linear(1, 1, bias=False, device=device)
         return self.model
 
@@ -104,7 +104,7 @@ class Net:
     def describe(self):
         return {"net": 1}
 
-    def prepare(self, device):
+    def prepare(self, device, *, cast=None):
         self.device = device
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)

@@ -29,7 +29,7 @@ def build_engine(
     if options.kind == "torch":
         from actors.training.engines.torch import TorchEngine
 
-        return TorchEngine(model, optimizer=optimizer, clip=clip, ema=ema, bf16=options.bf16, device=device)
+        return TorchEngine(model, optimizer=optimizer, clip=clip, ema=ema, cast=options.cast(device))
     assert isinstance(optimizer, AdamW), "TrainerOptions refuses every other optimiser with DeepSpeed"
     from actors.training.engines.deepspeed import DeepSpeedEngine
 

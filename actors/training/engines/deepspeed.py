@@ -19,7 +19,6 @@ import torch.distributed as dist
 from torch import nn
 
 from actors.training.engines.engine import STEP, AdamW, Engine, EngineOptions, State, trained_parameters
-from actors.training.engines.precision import Autocast
 
 MOMENTS = tuple(AdamW().moments(()))
 
@@ -45,7 +44,7 @@ class DeepSpeedEngine(Engine):
         self.shapes = {name: parameter.shape for name, parameter in self.trained.items()}
         self.zero = options.zero
         self.engine, *_ = deepspeed.initialize(
-            model=Autocast(model, device=device) if options.bf16 else model,
+            model=options.cast(device)(model),
             optimizer=optimizer.build(list(self.trained.values()), learning_rate=0.0),
             model_parameters=list(self.trained.values()),
             config=_settings(options, clip=clip, passes=passes),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -24,6 +25,14 @@ State = dict[str, "torch.Tensor"]
 
 With an average of the parameters also `ema/NAME`.
 """
+
+Cast = Callable[["nn.Module"], "nn.Module"]
+"""How an engine computes: the module that runs another one's forward pass in the engine's precision."""
+
+
+def uncast(module: nn.Module) -> nn.Module:
+    """The cast of an engine that computes in the parameters' own dtype: the module itself."""
+    return module
 
 
 class AdamW(Config):
@@ -112,6 +121,12 @@ class EngineOptions(Config):
     def keeps_masters(self) -> bool:
         """Whether the engine has fp32 copies of its own, so that the model's trained parameters need not be fp32."""
         return self.kind == "deepspeed" and self.bf16
+
+    def cast(self, device: torch.device) -> Cast:
+        """The engine's cast, for the trained model and for every other that must compute as it does."""
+        from actors.training.engines.precision import Autocast
+
+        return partial(Autocast, device=device) if self.bf16 else uncast
 
     @model_validator(mode="after")
     def _possible(self) -> EngineOptions:

@@ -6,8 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from actors.training.engines.engine import STEP, AnyOptimizer, Engine, State, trained_parameters
-from actors.training.engines.precision import Autocast
+from actors.training.engines.engine import STEP, AnyOptimizer, Cast, Engine, State, trained_parameters
 
 
 class TorchEngine(Engine):
@@ -20,11 +19,10 @@ class TorchEngine(Engine):
         optimizer: AnyOptimizer,
         clip: float,
         ema: float | None,
-        bf16: bool,
-        device: torch.device,
+        cast: Cast,
     ) -> None:
         self.trained = trained_parameters(model)
-        self.model = Autocast(model, device=device) if bf16 else model
+        self.model = cast(model)
         self.moments = {name: optimizer.moments(parameter.shape) for name, parameter in self.trained.items()}
         self.optimizer = optimizer.build(list(self.trained.values()), learning_rate=0.0)
         self.clip = clip

@@ -19,7 +19,7 @@ from infra.dag.stage import Places
 from infra.lazy import lazy
 from infra.store.files import Folder, refuse_unsafe
 from pipelines.models.families.schedule import prediction_of
-from pipelines.models.weights import INDEX, Made, Weights
+from pipelines.models.weights import INDEX, Hub, Made, Weights
 
 if TYPE_CHECKING:
     import torch
@@ -68,6 +68,8 @@ class Family(Config, ABC):
     @model_validator(mode="after")
     def _of_this_family(self) -> Self:
         """A folder of another pipeline is refused when the recipe is built; other weights are when they are opened."""
+        if isinstance(self.weights, Hub) and self.weights.holds != "pipeline":
+            raise ConfigError(f"{self.name}: {self.weights.repo} is to hold a single model; give holds = 'pipeline'")
         if isinstance(self.weights, Folder) and self.weights.local.is_dir():
             self.refuse_other()
         return self

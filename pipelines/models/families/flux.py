@@ -9,6 +9,7 @@ import numpy as np
 
 from infra.lazy import lazy
 from pipelines.models.families.base import Condition, Family
+from pipelines.models.families.loaded import Asked
 from pipelines.models.families.picture_vae import LoadedPictures
 from pipelines.models.families.schedule import resolution_mu
 
@@ -44,24 +45,14 @@ class LoadedFLUX(LoadedPictures):
         tokens, pooled, _ = self.pipeline.encode_prompt([text])
         return {"tokens": tokens, "pooled": pooled}
 
-    def denoise(
-        self,
-        model: nn.Module,
-        x: torch.Tensor,
-        *,
-        timesteps: torch.Tensor,
-        condition: Condition,
-        original_size: tuple[int, int] | None,
-        guidance: float,
-    ) -> torch.Tensor:
-        del original_size
+    def denoise(self, model: nn.Module, asked: Asked) -> torch.Tensor:
         inner: Any = self.model
-        height, width = x.shape[-2:]
-        x, read = self.inputs(x, condition)
-        told = torch.full((len(x),), guidance, device=x.device) if inner.config.guidance_embeds else None
+        height, width = asked.x.shape[-2:]
+        x, read = self.inputs(asked)
+        told = torch.full((len(x),), asked.guidance, device=x.device) if inner.config.guidance_embeds else None
         answer = model(
             hidden_states=pack(x),
-            timestep=timesteps / 1000,
+            timestep=asked.timesteps / 1000,
             guidance=told,
             pooled_projections=read["pooled"],
             encoder_hidden_states=read["tokens"],

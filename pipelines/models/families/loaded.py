@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -22,6 +23,22 @@ if TYPE_CHECKING:
     from pipelines.algorithms.diffusion.path import PathSample
 else:
     torch = lazy("torch")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a denoiser is asked in one call."""
+
+    x: torch.Tensor
+    """Noised latents float[b, *latent]."""
+    timesteps: torch.Tensor
+    """float[b] in [0, 1000)."""
+    condition: Condition
+    """Batched."""
+    original_size: tuple[int, int] | None = None
+    """(height, width) in pixels before the pictures were resized, which SDXL reads; None: as they are."""
+    guidance: float = 1.0
+    """What a guidance-distilled denoiser (FLUX.1-dev) is told."""
 
 
 class LoadedFamily(ABC):
@@ -103,9 +120,7 @@ class LoadedFamily(ABC):
         `guidance`: what a guidance-distilled denoiser (FLUX.1-dev) is told; 1 fits data, 3.5 is what it is sampled with.
         """
         told = self.path.timesteps(sample.t)
-        return self.denoise(
-            model, sample.x_t, timesteps=told, condition=condition, original_size=original_size, guidance=guidance
-        )
+        return self.denoise(model, Asked(sample.x_t, told, condition, original_size=original_size, guidance=guidance))
 
     def sample(
         self,
@@ -147,31 +162,23 @@ class LoadedFamily(ABC):
         """float[b, 3, f, h, w] in about [-1, 1] of latents."""
 
     @abstractmethod
-    def denoise(
-        self,
-        model: nn.Module,
-        x: torch.Tensor,
-        *,
-        timesteps: torch.Tensor,
-        condition: Condition,
-        original_size: tuple[int, int] | None,
-        guidance: float,
-    ) -> torch.Tensor:
-        """One call of the denoiser as its pipeline makes it; `timesteps` float[b] in [0, 1000)."""
+    def denoise(self, model: nn.Module, asked: Asked) -> torch.Tensor:
+        """One call of the denoiser as its pipeline makes it."""
 
     def set_timesteps(self, scheduler: Any, *, steps: int, shape: Sequence[int], device: torch.device) -> None:
         """Prepares a scheduler for latents of a shape, as the pipeline does."""
         del shape
         scheduler.set_timesteps(steps, device=device)
 
-    def inputs(self, x: torch.Tensor, condition: Condition) -> tuple[torch.Tensor, Condition]:
+    def inputs(self, asked: Asked) -> tuple[torch.Tensor, Condition]:
         """x and condition in the denoiser's dtype, where x is: an engine may have changed the dtype since loading."""
         model: Any = self.model
         first = next(model.parameters()).dtype
         if first != self._first:  # diffusers looks at every module for its dtype: milliseconds a step
             self._first, self._dtype = first, model.dtype
         dtype = self._dtype
-        return x.to(dtype), {name: value.to(x.device, dtype) for name, value in condition.items()}
+        x = asked.x.to(dtype)
+        return x, {name: value.to(x.device, dtype) for name, value in asked.condition.items()}
 
 
 def stack(conditions: Sequence[Condition]) -> Condition:

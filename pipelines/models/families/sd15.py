@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipelines.models.families.base import Condition, Family
+from pipelines.models.families.loaded import Asked
 from pipelines.models.families.picture_vae import LoadedPictures
 
 if TYPE_CHECKING:
@@ -35,16 +36,6 @@ class LoadedSD15(LoadedPictures):
         tokens, _ = pipeline.encode_prompt([text], pipeline.device, 1, do_classifier_free_guidance=False)
         return {"tokens": tokens}
 
-    def denoise(
-        self,
-        model: nn.Module,
-        x: torch.Tensor,
-        *,
-        timesteps: torch.Tensor,
-        condition: Condition,
-        original_size: tuple[int, int] | None,
-        guidance: float,
-    ) -> torch.Tensor:
-        del original_size, guidance
-        x, read = self.inputs(x, condition)
-        return model(x, timesteps, encoder_hidden_states=read["tokens"], return_dict=False)[0]
+    def denoise(self, model: nn.Module, asked: Asked) -> torch.Tensor:
+        x, read = self.inputs(asked)
+        return model(x, asked.timesteps, encoder_hidden_states=read["tokens"], return_dict=False)[0]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipelines.models.families.base import Condition, Family
+from pipelines.models.families.loaded import Asked
 from pipelines.models.families.picture_vae import LoadedPictures
 from pipelines.models.families.schedule import resolution_mu
 
@@ -40,23 +41,13 @@ class LoadedSD3(LoadedPictures):
         found = self.pipeline.encode_prompt([text], None, None, do_classifier_free_guidance=False)
         return {"tokens": found[0], "pooled": found[2]}
 
-    def denoise(
-        self,
-        model: nn.Module,
-        x: torch.Tensor,
-        *,
-        timesteps: torch.Tensor,
-        condition: Condition,
-        original_size: tuple[int, int] | None,
-        guidance: float,
-    ) -> torch.Tensor:
-        del original_size, guidance
-        x, read = self.inputs(x, condition)
+    def denoise(self, model: nn.Module, asked: Asked) -> torch.Tensor:
+        x, read = self.inputs(asked)
         return model(
             hidden_states=x,
             encoder_hidden_states=read["tokens"],
             pooled_projections=read["pooled"],
-            timestep=timesteps,
+            timestep=asked.timesteps,
             return_dict=False,
         )[0]
 

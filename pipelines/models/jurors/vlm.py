@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from actors.serving.engine import Answer, OpenAnswerEngine
 from actors.serving.transformers import TransformersEngine
 from actors.serving.vllm import VllmEngine
+from infra.config import ConfigError
 from infra.dag.stage import Places
 from pipelines.algorithms.prompting.dimensions import Dimensions
 from pipelines.algorithms.prompting.likert import Likert
@@ -17,7 +18,7 @@ from pipelines.algorithms.prompting.opinion import Opinion
 from pipelines.algorithms.prompting.pairwise import Pairwise
 from pipelines.algorithms.prompting.pointwise import Pointwise
 from pipelines.models.jurors.juror import Case, Juror, OpenJuror
-from pipelines.models.weights import Weights
+from pipelines.models.weights import Hub, Weights
 
 AnyEngine = Annotated[TransformersEngine | VllmEngine, Field(discriminator="kind")]
 """What runs the model."""
@@ -29,11 +30,17 @@ class VlmJuror(Juror):
     """A vision-language model asked by a questionnaire."""
 
     weights: Weights
-    """Model, tokenizer and processor as transformers saves them; safetensors only."""
+    """Model, tokenizer and processor as transformers saves them, safetensors only; of the Hub with `holds = "model"`."""
     questionnaire: AnyQuestionnaire
     """How it is asked."""
     engine: AnyEngine = TransformersEngine()
     """What runs it."""
+
+    @model_validator(mode="after")
+    def _of_a_model(self) -> VlmJuror:
+        if isinstance(self.weights, Hub) and self.weights.holds != "model":
+            raise ConfigError(f"juror {self.name}: {self.weights.repo} is to hold a pipeline; give holds = 'model'")
+        return self
 
     @property
     def dimensions(self) -> tuple[str, ...]:

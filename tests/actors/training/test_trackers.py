@@ -112,7 +112,7 @@ def missing(package: str):
 )
 def test_a_missing_package_is_said_before_anything_is_computed(tmp_path, options, package):
     class Untouched(Line):
-        def prepare(self, device):
+        def prepare(self, device, *, cast=None):
             raise AssertionError
 
     with pytest.raises(ConfigError, match=rf"{package} is not installed; pip install 'salon\[{package}\]'"):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from actors.training.engines.precision import Autocast
+from actors.training.engines.engine import EngineOptions
 from infra.config import ConfigError
 from pipelines.algorithms.diffusion.path import PathSample
 from pipelines.models.adapter import LORA_FILE, Full, LoRA, Start
@@ -310,8 +310,10 @@ def test_a_copy_follows_the_dtype_an_engine_gave_the_model(bases, questions):
 
 @pytest.mark.parametrize("adapter", [SMALL, Full()])
 def test_a_copy_computes_under_the_policys_autocast(bases, questions, adapter):
-    own, question = policy(bases["sd3"], "sd3", adapter=adapter, reference="copy"), questions["sd3"]
-    cast = Autocast(own.model, device=torch.device("cpu"))
+    engine, device = EngineOptions(kind="torch", bf16=True), torch.device("cpu")
+    given = {"adapter": adapter, "reference": "copy", "cast": engine.cast(device)}
+    own, question = policy(bases["sd3"], "sd3", **given), questions["sd3"]
+    cast = engine.cast(device)(own.model)
     answered = own.reference_predict(cast, question.sample, condition=question.condition)
     near(answered, own.predict(cast, question.sample, condition=question.condition).detach())
     assert apart(answered.float(), predicted(own, question))
