@@ -20,7 +20,7 @@ from infra.store.artifacts import Artifact, RowReader, Store
 from infra.store.runs import artifact_of, nodes_of, read_runs, run_named
 from jobs.arguments import Parser, new_folder, open_store, root_flag, run_flag
 from pipelines.exchange.formats import FORMATS, format_named, written_names
-from pipelines.exchange.pairs import Layout, Pair
+from pipelines.exchange.pairs import Layout, PairWithMedia
 from pipelines.schemas.samples import Clip, Picture
 from pipelines.schemas.votes import DimensionMargin, Preference
 
@@ -56,7 +56,7 @@ class Judged:
         """Every one there is a margin in."""
         return sorted(self._margins["dimension"].unique().to_pylist()) if self._margins.num_rows else []
 
-    def pairs(self, *, ties: bool) -> Iterator[Pair]:
+    def pairs(self, *, ties: bool) -> Iterator[PairWithMedia]:
         """In the order in which their pictures lie; ties are left out and counted unless they are wanted."""
         names = [n for n in Preference.__dataclass_fields__ if not n.startswith("votes") and n != "prompt_id"]
         table = self.labels.table(Preference, names)
@@ -73,7 +73,7 @@ class Judged:
         for start in range(0, table.num_rows, AT_ONCE):
             yield from self._batch(table.slice(start, AT_ONCE), reader)
 
-    def _batch(self, table: pa.Table, reader: RowReader) -> Iterator[Pair]:
+    def _batch(self, table: pa.Table, reader: RowReader) -> Iterator[PairWithMedia]:
         data = {}
         for side in "ab":
             found = reader.take(table[f"picture_{side}"].to_pylist(), [self.medium])
@@ -85,7 +85,7 @@ class Judged:
                 margins.setdefault(row["pair_id"], {})[row["dimension"]] = row["margin"]
         for number, row in enumerate(table.to_pylist()):
             self.written += 1
-            yield Pair(
+            yield PairWithMedia(
                 id=row["id"],
                 prompt=row["text"],
                 **{name: row[name] for name in ("choice", "agreement", "score", "generator_a", "generator_b")},

@@ -66,7 +66,7 @@ def stages(parsed: Namespace) -> ImportedLabels:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ImportSummary:
     """What an import came to."""
 
     pictures: Artifact
@@ -111,7 +111,7 @@ def _by_place(reason: str) -> list[str | int]:
     return [int(part) if odd % 2 else part for odd, part in enumerate(re.split(r"([0-9]+)", reason))]
 
 
-def run(labels: ImportedLabels, parsed: Namespace) -> Outcome:
+def run(labels: ImportedLabels, parsed: Namespace) -> ImportSummary:
     """Imports what is missing; raises StageFailed."""
     store = Store(parsed.root)
     given = {"format": parsed.format, "folder": str(parsed.folder), "map": parsed.map}
@@ -119,7 +119,7 @@ def run(labels: ImportedLabels, parsed: Namespace) -> Outcome:
         runner = Runner(store, executor, Console(), recipe="import", arguments=given, name=parsed.run_name or "")
         done = runner.run(labels, Selection())
     seconds = sum(outcome.seconds for outcome in done.values() if outcome.state != "hit")
-    return Outcome(store.artifact(labels.pictures), store.artifact(labels), seconds)
+    return ImportSummary(store.artifact(labels.pictures), store.artifact(labels), seconds)
 
 
 def main(argv: list[str]) -> int:

@@ -14,8 +14,8 @@ from typing import ClassVar
 
 from infra.store.tables import Image, Video, schema_of
 from pipelines.exchange.files import ParquetFiles
-from pipelines.exchange.pairs import UNKNOWN, Layout, Pair, Row
-from pipelines.exchange.records import Record, Records, media_of, number_of, text_of
+from pipelines.exchange.pairs import UNKNOWN, Layout, PairWithMedia, Row
+from pipelines.exchange.records import Records, SourceRecord, media_of, number_of, text_of
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class ChosenRejected(Records):
     required: ClassVar = ("prompt", "chosen", "rejected")
     media: ClassVar = ("chosen", "rejected")
 
-    def pairs(self, record: Record) -> Iterable[Row]:
+    def pairs(self, record: SourceRecord) -> Iterable[Row]:
         """One pair a record."""
         agreement = number_of(record, "agreement")
         yield Row(
@@ -71,7 +71,7 @@ class ChosenRejected(Records):
             own=text_of(record, "id"),
         )
 
-    def write(self, pairs: Iterable[Pair], folder: Path, *, layout: Layout) -> None:
+    def write(self, pairs: Iterable[PairWithMedia], folder: Path, *, layout: Layout) -> None:
         """See `Format`."""
         schema = schema_of(ChosenPicture if layout.medium == "image" else ChosenClip)
         with ParquetFiles(folder / "data", schema, renamed=layout.renamed) as files:

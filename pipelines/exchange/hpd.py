@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from pipelines.exchange.files import JsonList, MediaFiles
-from pipelines.exchange.pairs import UNKNOWN, BadRow, Layout, Media, Pair, Row, decided
-from pipelines.exchange.records import Record, Records, media_of, number_of, text_of
+from pipelines.exchange.pairs import UNKNOWN, BadRow, Layout, Media, PairWithMedia, Row, decided
+from pipelines.exchange.records import Records, SourceRecord, media_of, number_of, text_of
 
 V3 = ("path1", "path2")
 WRITTEN = ("prompt", "choice_dist", "confidence", *V3, "model1", "model2")
@@ -35,7 +35,7 @@ class HPD(Records):
     endings: ClassVar = (".json", ".jsonl")
     required: ClassVar = ("prompt",)
 
-    def pairs(self, record: Record) -> Iterable[Row]:
+    def pairs(self, record: SourceRecord) -> Iterable[Row]:
         """One pair a record, or every two pictures of a ranking."""
         if any(record.values.get(name) is not None for name in V3):
             return [self._third(record)]
@@ -43,7 +43,7 @@ class HPD(Records):
             raise BadRow(f"neither path1 and path2 nor image_path is there; it has {', '.join(record.values)}")
         return self._second(record)
 
-    def _third(self, record: Record) -> Row:
+    def _third(self, record: SourceRecord) -> Row:
         for name in V3:
             if record.values.get(name) is None:
                 raise BadRow(f"key {name!r} is missing; it has {', '.join(record.values)}")
@@ -69,7 +69,7 @@ class HPD(Records):
             own=text_of(record, "id"),
         )
 
-    def _second(self, record: Record) -> list[Row]:
+    def _second(self, record: SourceRecord) -> list[Row]:
         paths, own = record.values["image_path"], text_of(record, "id")
         if not isinstance(paths, list) or len(paths) < 2 or not all(isinstance(path, str) and path for path in paths):
             raise BadRow(f"image_path {paths!r} does not name two pictures")
@@ -88,7 +88,7 @@ class HPD(Records):
         ]
 
     @staticmethod
-    def _strengths(record: Record, count: int) -> list[float]:
+    def _strengths(record: SourceRecord, count: int) -> list[float]:
         """A number a picture, the better the higher."""
         preferred, ranks = (record.values.get(name) for name in ("human_preference", "rank"))
         given = preferred if preferred is not None else ranks
@@ -105,7 +105,7 @@ class HPD(Records):
         """The columns of v3."""
         return column in WRITTEN
 
-    def write(self, pairs: Iterable[Pair], folder: Path, *, layout: Layout) -> None:
+    def write(self, pairs: Iterable[PairWithMedia], folder: Path, *, layout: Layout) -> None:
         """See `Format`: v3, the winner as path1."""
         pictures = MediaFiles(folder, "images")
         with JsonList(folder / "train.json", renamed=layout.renamed) as out:

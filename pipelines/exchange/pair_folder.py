@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 from actors.media import ending
 from infra.store.files import Manifest
 from pipelines.exchange.media import inside
-from pipelines.exchange.pairs import CHOICES, UNKNOWN, BadRow, Fault, Format, Layout, Listing, Media, Pair, Row
+from pipelines.exchange.pairs import CHOICES, UNKNOWN, BadRow, Fault, Format, Layout, Listing, Media, PairWithMedia, Row
 
 TEXTS = PROMPT, CHOICE, GENERATORS = "prompt.txt", "choice.txt", "generators.txt"
 SIDES = (("winner", "loser"), ("a", "b"))
@@ -57,7 +57,7 @@ class PairFolder(Format):
         except (BadRow, OSError, UnicodeDecodeError) as error:
             yield Fault("", 0, str(error))
 
-    def write(self, pairs: Iterable[Pair], folder: Path, *, layout: Layout) -> None:
+    def write(self, pairs: Iterable[PairWithMedia], folder: Path, *, layout: Layout) -> None:
         """See `Format`; a thousand pairs a folder."""
         del layout
         for number, pair in enumerate(pairs):

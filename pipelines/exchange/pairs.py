@@ -61,7 +61,7 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class Pair:
+class PairWithMedia:
     """One pair to write, its files at hand."""
 
     id: str
@@ -125,7 +125,7 @@ class Format(ABC):
         return self.knows(column)
 
     @abstractmethod
-    def write(self, pairs: Iterable[Pair], folder: Path, *, layout: Layout) -> None:
+    def write(self, pairs: Iterable[PairWithMedia], folder: Path, *, layout: Layout) -> None:
         """Writes pairs into an empty folder, as a stream."""
 
 

@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from pipelines.exchange.files import ParquetFiles
-from pipelines.exchange.pairs import UNKNOWN, BadRow, Layout, Pair, Row
-from pipelines.exchange.records import Record, Records, media_of, number_of, text_of
+from pipelines.exchange.pairs import UNKNOWN, BadRow, Layout, PairWithMedia, Row
+from pipelines.exchange.records import Records, SourceRecord, media_of, number_of, text_of
 
 LABELS = {(1.0, 0.0): "a", (0.0, 1.0): "b", (0.5, 0.5): "tie"}
 NUMBERS = {choice: labels for labels, choice in LABELS.items()}
@@ -38,7 +38,7 @@ class PickAPic(Records):
     required: ClassVar = ("caption", "jpg_0", "jpg_1", "label_0", "label_1")
     media: ClassVar = ("jpg_0", "jpg_1")
 
-    def pairs(self, record: Record) -> Iterable[Row]:
+    def pairs(self, record: SourceRecord) -> Iterable[Row]:
         """One pair a record."""
         values = record.values
         if values.get("has_label") is False:
@@ -66,14 +66,14 @@ class PickAPic(Records):
             own="/".join([ranking, *uids]) if ranking else "",
         )
 
-    def write(self, pairs: Iterable[Pair], folder: Path, *, layout: Layout) -> None:
+    def write(self, pairs: Iterable[PairWithMedia], folder: Path, *, layout: Layout) -> None:
         """See `Format`."""
         with ParquetFiles(folder / "data", SCHEMA, renamed=layout.renamed) as files:
             for values in _written(pairs):
                 files.add(values)
 
 
-def _written(pairs: Iterable[Pair]) -> Iterator[dict[str, Any]]:
+def _written(pairs: Iterable[PairWithMedia]) -> Iterator[dict[str, Any]]:
     for number, pair in enumerate(pairs):
         uids = {"a": f"{pair.id}-0", "b": f"{pair.id}-1", "tie": "tie"}
         labels = NUMBERS[pair.choice]

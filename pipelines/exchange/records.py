@@ -25,7 +25,7 @@ csv.field_size_limit(LONGEST)
 
 
 @dataclass(frozen=True)
-class Record:
+class SourceRecord:
     """One record: values by the names the format knows."""
 
     place: str
@@ -43,7 +43,7 @@ class Records(Format):
     """Columns that name or hold a picture or clip."""
 
     @abstractmethod
-    def pairs(self, record: Record) -> Iterable[Row]:
+    def pairs(self, record: SourceRecord) -> Iterable[Row]:
         """The pairs of a record; raises BadRow."""
 
     def sources(self, listing: Listing) -> Listing:
@@ -69,7 +69,7 @@ class Records(Format):
             for row in found:
                 yield row if path.suffix == ".parquet" else renumbered(row, next(numbers))
 
-    def records(self, path: Path, *, renamed: Mapping[str, str]) -> Iterator[Record | Fault]:
+    def records(self, path: Path, *, renamed: Mapping[str, str]) -> Iterator[SourceRecord | Fault]:
         """Records of a file of any of the forms, by its ending."""
         if path.suffix == ".parquet":
             yield from self._parquet(path, renamed)
@@ -79,7 +79,7 @@ class Records(Format):
             for found in json_values(path):
                 yield found if isinstance(found, Fault) else self._keyed(found, renamed)
 
-    def _keyed(self, record: Record, renamed: Mapping[str, str]) -> Record | Fault:
+    def _keyed(self, record: SourceRecord, renamed: Mapping[str, str]) -> SourceRecord | Fault:
         own = record.values
         if not isinstance(own, dict):
             return Fault(record.place, record.number, f"a {type(own).__name__} stands where an object should")
@@ -88,7 +88,7 @@ class Records(Format):
             if values.get(name) is None:
                 said = "is null" if name in values else "is missing"
                 return Fault(record.place, record.number, f"key {name!r} {said}; it has {', '.join(own)}")
-        return Record(record.place, record.number, values)
+        return SourceRecord(record.place, record.number, values)
 
     def _lacking(self, names: Mapping[str, str], available: Iterable[str]) -> Fault | None:
         for name in self.required:
@@ -98,7 +98,7 @@ class Records(Format):
                 )
         return None
 
-    def _csv(self, path: Path, renamed: Mapping[str, str]) -> Iterator[Record | Fault]:
+    def _csv(self, path: Path, renamed: Mapping[str, str]) -> Iterator[SourceRecord | Fault]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             line, number = 0, -1
@@ -120,11 +120,11 @@ class Records(Format):
                         yield Fault(f"line {line}", number, reason)
                         continue
                     given = dict(zip(header, fields, strict=True))
-                    yield Record(f"line {line}", number, {n: given[own] for n, own in names.items() if self.knows(n)})
+                    yield SourceRecord(f"line {line}", number, {n: given[own] for n, own in names.items() if self.knows(n)})
             except (csv.Error, UnicodeDecodeError) as error:
                 yield Fault(f"line {line}", max(number, 0), f"it does not parse from here on: {error}")
 
-    def _parquet(self, path: Path, renamed: Mapping[str, str]) -> Iterator[Record | Fault]:
+    def _parquet(self, path: Path, renamed: Mapping[str, str]) -> Iterator[SourceRecord | Fault]:
         number = 0
         try:
             with pq.ParquetFile(path, pre_buffer=False, buffer_size=CHUNK) as file:
@@ -141,7 +141,7 @@ class Records(Format):
                     for values in batch.to_pylist():
                         given = {name: values.get(own) for name, own in known.items()}
                         given |= {name: Media(own, (values.get(own) or {}).get("path") or "") for name, own in held.items()}
-                        yield Record(f"row {number}", number, given)
+                        yield SourceRecord(f"row {number}", number, given)
                         number += 1
         except (OSError, pa.ArrowException) as error:
             where, what = ("", "") if number == 0 else (f"row {number}", " from here on")
@@ -162,7 +162,7 @@ def _has_path(kind: pa.DataType) -> bool:
     return pa.types.is_struct(kind) and kind.get_field_index("path") >= 0
 
 
-def json_values(path: Path) -> Iterator[Record | Fault]:
+def json_values(path: Path) -> Iterator[SourceRecord | Fault]:
     """Values of a JSON list or of JSON lines, with the line each begins in."""
     with path.open("rb") as file:
         start = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
@@ -173,18 +173,18 @@ def json_values(path: Path) -> Iterator[Record | Fault]:
         yield from _lines(path)
 
 
-def _lines(path: Path) -> Iterator[Record | Fault]:
+def _lines(path: Path) -> Iterator[SourceRecord | Fault]:
     with path.open("rb") as file:
         for number, line in enumerate(file):
             if not line.strip():
                 continue
             try:
-                yield Record(f"line {number + 1}", number, json.loads(line))
+                yield SourceRecord(f"line {number + 1}", number, json.loads(line))
             except (ValueError, RecursionError) as error:
                 yield Fault(f"line {number + 1}", number, f"it does not parse: {error}")
 
 
-def _items(file: TextIO) -> Iterator[Record | Fault]:
+def _items(file: TextIO) -> Iterator[SourceRecord | Fault]:
     """Items of a list, a chunk of the file in memory at a time."""
     decode = json.JSONDecoder().raw_decode
     text, at, line, number, closed = "", 0, 1, 0, False
@@ -204,7 +204,7 @@ def _items(file: TextIO) -> Iterator[Record | Fault]:
                     yield Fault(f"line {line}", number, f"it does not parse from here on: {error}")
                     return
             else:
-                yield Record(f"line {line}", number, value)
+                yield SourceRecord(f"line {line}", number, value)
                 line += text.count("\n", at, end)
                 at, number, expected = end, number + 1, ","
                 continue
@@ -219,7 +219,7 @@ def _items(file: TextIO) -> Iterator[Record | Fault]:
         text, at, closed = text[at:] + more, 0, not more
 
 
-def text_of(record: Record, name: str) -> str:
+def text_of(record: SourceRecord, name: str) -> str:
     """A value that must be a text; "" where there is none."""
     value = record.values.get(name)
     if value is None:
@@ -229,7 +229,7 @@ def text_of(record: Record, name: str) -> str:
     return str(value)
 
 
-def number_of(record: Record, name: str) -> float | None:
+def number_of(record: SourceRecord, name: str) -> float | None:
     """A value that must be a number, or None; an empty field is None."""
     value = record.values.get(name)
     if value is None or value == "":
@@ -240,7 +240,7 @@ def number_of(record: Record, name: str) -> float | None:
         raise BadRow(f"{name} is {value!r}, which is no number") from error
 
 
-def media_of(record: Record, name: str) -> Media:
+def media_of(record: SourceRecord, name: str) -> Media:
     """Where a picture or clip lies; raises BadRow where the value cannot say so."""
     value = record.values.get(name)
     if isinstance(value, Media):

@@ -18,14 +18,14 @@ import pyarrow as pa
 from infra.store.tables import Image, Video, schema_of
 from pipelines.exchange.card import card
 from pipelines.exchange.files import ParquetFiles
-from pipelines.exchange.pairs import UNKNOWN, BadRow, Layout, Pair, Row
-from pipelines.exchange.records import Record, Records, media_of, number_of, text_of
+from pipelines.exchange.pairs import UNKNOWN, BadRow, Layout, PairWithMedia, Row
+from pipelines.exchange.records import Records, SourceRecord, media_of, number_of, text_of
 
 MARGIN = "margin_"
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PicturePair:
     """Two pictures of one prompt."""
 
     id: str
@@ -40,7 +40,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class ComparisonOfClips:
+class ClipPair:
     """Two clips of one prompt."""
 
     id: str
@@ -71,7 +71,7 @@ class Salon(Records):
         """The columns, and margins of any dimension."""
         return column in self.columns or column.startswith(MARGIN)
 
-    def pairs(self, record: Record) -> Iterable[Row]:
+    def pairs(self, record: SourceRecord) -> Iterable[Row]:
         """One pair a record."""
         medium = next((m for m in self.holds if f"{m}_a" in record.values and f"{m}_b" in record.values), "")
         if not medium:
@@ -93,7 +93,7 @@ class Salon(Records):
             own=text_of(record, "id"),
         )
 
-    def write(self, pairs: Iterable[Pair], folder: Path, *, layout: Layout) -> None:
+    def write(self, pairs: Iterable[PairWithMedia], folder: Path, *, layout: Layout) -> None:
         """See `Format`."""
         medium, dimensions = layout.medium, layout.dimensions
         schema = schema_with(dimensions, medium=medium)
@@ -123,7 +123,7 @@ class Salon(Records):
 
 def schema_with(dimensions: Sequence[str], *, medium: str) -> pa.Schema:
     """The columns of a data set with these dimensions, and what tells Hugging Face which of them are pictures."""
-    base = schema_of(Comparison if medium == "image" else ComparisonOfClips)
+    base = schema_of(PicturePair if medium == "image" else ClipPair)
     features = json.loads(base.metadata[b"huggingface"])
     for name in dimensions:
         base = base.append(pa.field(f"{MARGIN}{name}", pa.float64(), nullable=True))

@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 
 from actors.media import clip_timing
 from pipelines.exchange.files import MediaFiles, called
-from pipelines.exchange.pairs import UNKNOWN, BadRow, Layout, Pair, Row, decided
-from pipelines.exchange.records import Record, Records, media_of, text_of
+from pipelines.exchange.pairs import UNKNOWN, BadRow, Layout, PairWithMedia, Row, decided
+from pipelines.exchange.records import Records, SourceRecord, media_of, text_of
 
 DIMENSIONS = ("VQ", "MQ", "TA")
 OVERALL = "Overall"
@@ -35,7 +35,7 @@ class VideoAlign(Records):
     endings: ClassVar = (".csv",)
     required: ClassVar = ("path_A", "path_B", "prompt")
 
-    def pairs(self, record: Record) -> Iterable[Row]:
+    def pairs(self, record: SourceRecord) -> Iterable[Row]:
         """One pair a record."""
         margins: dict[str, float] = {}
         for name in (*DIMENSIONS, OVERALL):
@@ -64,7 +64,7 @@ class VideoAlign(Records):
         """All but ids."""
         return column != "id" and self.knows(column)
 
-    def write(self, pairs: Iterable[Pair], folder: Path, *, layout: Layout) -> None:
+    def write(self, pairs: Iterable[PairWithMedia], folder: Path, *, layout: Layout) -> None:
         """See `Format`; a dimension without a margin stays empty."""
         clips = MediaFiles(folder, "videos")
         with (folder / "data.csv").open("w", encoding="utf-8", newline="") as file:
@@ -74,7 +74,7 @@ class VideoAlign(Records):
                 writer.writerow(called(_written(pair, clips), layout.renamed))
 
 
-def _written(pair: Pair, clips: MediaFiles) -> dict[str, Any]:
+def _written(pair: PairWithMedia, clips: MediaFiles) -> dict[str, Any]:
     said = {name: WORDS[decided(pair.margins[name], 0.0)] for name in DIMENSIONS if name in pair.margins}
     timing = [value for data in (pair.a, pair.b) for value in clip_timing(data)]
     return {

@@ -50,7 +50,7 @@ def verdict(low: float, high: float, *, within: float | None = None) -> str:
 
 
 @dataclass(frozen=True)
-class Runs:
+class TrialsBySeed:
     """A contender's trials at one noise level, by seed, in the order of the seeds."""
 
     seeds: tuple[int, ...]
@@ -129,7 +129,7 @@ class Claims(TableStage):
         lab.write(data, context.weights_out)
         yield from found
 
-    def _runs(self, context: Context) -> dict[tuple[str, float], Runs]:
+    def _runs(self, context: Context) -> dict[tuple[str, float], TrialsBySeed]:
         """By contender and noise; the base at noise 0."""
         by_place: dict[tuple[str, float], list[Trial]] = defaultdict(list)
         for trial in context.rows(self.trials):
@@ -137,15 +137,15 @@ class Claims(TableStage):
         found = {}
         for place, trials in by_place.items():
             trials.sort(key=lambda trial: trial.seed)
-            found[place] = Runs(tuple(trial.seed for trial in trials), tuple(trials))
+            found[place] = TrialsBySeed(tuple(trial.seed for trial in trials), tuple(trials))
         return found
 
-    def _verdicts(self, claim: Claim, runs: Mapping[tuple[str, float], Runs]) -> Iterator[ClaimVerdict]:
+    def _verdicts(self, claim: Claim, runs: Mapping[tuple[str, float], TrialsBySeed]) -> Iterator[ClaimVerdict]:
         for measure in MEASURES:
             for noise in claim.noises:
                 yield judge(claim, runs, noise=noise, measure=measure)
 
-    def _scores(self, runs: Mapping[tuple[str, float], Runs]) -> list[ContenderScore]:
+    def _scores(self, runs: Mapping[tuple[str, float], TrialsBySeed]) -> list[ContenderScore]:
         """The base first, then contenders in their order."""
         compared = self.trials.contenders
         titles = {BASE: "the generator as it is"} | {one.name: one.title for one in compared}
@@ -204,7 +204,7 @@ class Claims(TableStage):
 
 def judge(
     claim: Claim,
-    runs: Mapping[tuple[str, float], Runs],
+    runs: Mapping[tuple[str, float], TrialsBySeed],
     *,
     noise: float,
     measure: str,

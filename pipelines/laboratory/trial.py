@@ -45,7 +45,7 @@ CANDIDATES = TypeAdapter(tuple[tuple[Phase, ...], ...])
 
 
 @dataclass(frozen=True)
-class Shown:
+class CheckedCaption:
     """A caption to draw, and what the checker asks of it."""
 
     text: str
@@ -58,7 +58,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingOutcome:
     """How a training run ended."""
 
     policy: MiniatureGenerator | None  # None where it diverged
@@ -68,7 +68,7 @@ class Outcome:
 
 
 @dataclass
-class Experiment:
+class TrialWorker:
     """The worker: a trial a row."""
 
     base: MiniatureGenerator
@@ -77,8 +77,8 @@ class Experiment:
     arena: Arena
     near: tuple[str, ...]
     batch: int
-    tuning: tuple[Shown, ...]
-    held_out: tuple[Shown, ...]
+    tuning: tuple[CheckedCaption, ...]
+    held_out: tuple[CheckedCaption, ...]
 
     def open(self, device: str, places: Places) -> None:
         """One thread a worker: the machine's cores are shared by processes."""
@@ -95,7 +95,7 @@ class Experiment:
         data, candidates = cell.pop("data"), CANDIDATES.validate_json(cell.pop("candidates"))
         kind, times = cell.pop("noise_kind"), TIMES.validate_json(cell.pop("times"))
         with tempfile.TemporaryDirectory(prefix="salon-trial-") as folder:
-            outcomes, tried, chosen = [Outcome(self.base, 0, "", None)], [], 0
+            outcomes, tried, chosen = [TrainingOutcome(self.base, 0, "", None)], [], 0
             if cell["contender"] != BASE:
                 tastes = self._tastes() if kind == "conflict" else None
                 given = {"noise": cell["noise"], "seed": cell["seed"], "arena": self.arena, "tastes": tastes}
@@ -123,7 +123,7 @@ class Experiment:
 
     def _train(
         self, phases: tuple[Phase, ...], pairs: pa.Table, folder: Path, steps: int, seed: int, times: TimeSampler
-    ) -> Outcome:
+    ) -> TrainingOutcome:
         """The phases in order; each starts from, and stays close to, what the one before it left."""
         start, accuracy, used, left = None, None, 0, steps
         for number, phase in enumerate(phases):
@@ -134,13 +134,13 @@ class Experiment:
             try:
                 checkpoint = self._phase(phase, mine, folder / str(number), start, share, seed, times)
             except Halt as reason:
-                return Outcome(None, used, str(reason), None)
+                return TrainingOutcome(None, used, str(reason), None)
             start = Start(checkpoint / EXPORT, Full())
             curve = read_curve(checkpoint)
             last = [row["implicit_accuracy"] for row in curve[-max(1, len(curve) // 10) :]]
             accuracy = sum(last) / len(last)
         assert start is not None, "a candidate has a phase"
-        return Outcome(self.base.tuned(Folder(path=str(start.folder)), adapter="full"), used, "", accuracy)
+        return TrainingOutcome(self.base.tuned(Folder(path=str(start.folder)), adapter="full"), used, "", accuracy)
 
     def _phase(
         self, phase: Phase, pairs: pa.Table, folder: Path, start: Start | None, steps: int, seed: int, times: TimeSampler
@@ -178,7 +178,7 @@ class Experiment:
             name: dimensions_of(load(data)["latent"].float().numpy()) for name, data in zip(names, tensors, strict=True)
         }
 
-    def _scores(self, policy: MiniatureGenerator | None, shown: tuple[Shown, ...]) -> dict[str, Any]:
+    def _scores(self, policy: MiniatureGenerator | None, shown: tuple[CheckedCaption, ...]) -> dict[str, Any]:
         """Every measure, a number a caption; zeros without a policy."""
         if policy is None:
             return {measure: [0.0] * len(shown) for measure in MEASURES}

@@ -20,7 +20,7 @@ from pipelines.algorithms.diffusion.flow import TimeSampler, UniformTimes
 from pipelines.algorithms.preference.pairwise import Method
 from pipelines.laboratory.contenders import BASE, Contender, Phase, check_budgets
 from pipelines.laboratory.rows import Trial
-from pipelines.laboratory.trial import CANDIDATES, TIMES, Experiment, Shown
+from pipelines.laboratory.trial import CANDIDATES, TIMES, CheckedCaption, TrialWorker
 from pipelines.miniature.generators import MiniatureGenerator
 from pipelines.miniature.prompts import Grammar
 from pipelines.miniature.world.grammar import captions as captions_of
@@ -112,26 +112,26 @@ class Trials(RowStage):
                     )
         return pa.Table.from_pylist(rows)
 
-    def tuning_captions(self) -> tuple[Shown, ...]:
+    def tuning_captions(self) -> tuple[CheckedCaption, ...]:
         """Those that follow the rendered ones: a longer draw begins with the same captions."""
         drawn = captions_of(self.grammar.train + self.captions, split="train", seed=self.grammar.seed)
-        return tuple(Shown(one.text, one.expectation.to_json()) for one in drawn[self.grammar.train :])
+        return tuple(CheckedCaption(one.text, one.expectation.to_json()) for one in drawn[self.grammar.train :])
 
-    def held_out(self, inputs: Inputs) -> tuple[Shown, ...]:
+    def held_out(self, inputs: Inputs) -> tuple[CheckedCaption, ...]:
         """The held-out captions, in the order of every row's scores."""
         table = inputs.table(self.prompts, ["text", "expectation", "split"]).to_pylist()
         found = sorted((row["text"], row["expectation"]) for row in table if row["split"] == "evaluation")
-        return tuple(Shown(text, expectation) for text, expectation in found)
+        return tuple(CheckedCaption(text, expectation) for text, expectation in found)
 
     def reads(self) -> list[Stage]:
         """The worker trains on all examples and their latents, and draws the captions."""
         return [self.examples, self.examples.encoded, self.prompts]
 
-    def worker(self, inputs: RunInputs) -> Experiment:
+    def worker(self, inputs: RunInputs) -> TrialWorker:
         """Trains, chooses and scores."""
         if self.examples.arena is None:
             raise ConfigError("the laboratory needs the arena's gaps; give examples an arena")
-        return Experiment(
+        return TrialWorker(
             base=self.base,
             examples=inputs.table(self.examples),
             encoded=inputs.lookup(self.examples.encoded),  # pyright: ignore[reportArgumentType]
@@ -173,7 +173,7 @@ def passes(method: Method) -> int:
     return forward * (2 if method.needs_statistics else 1) + backward
 
 
-def captions_key(captions: tuple[Shown, ...]) -> str:
+def captions_key(captions: tuple[CheckedCaption, ...]) -> str:
     """The hash of captions in their order."""
     return key_of([[one.text, one.expectation] for one in captions])
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from pipelines.exchange.folder import read_pairs
 from pipelines.exchange.media import MediaReader, Place
-from pipelines.exchange.pairs import Pair
+from pipelines.exchange.pairs import PairWithMedia
 
 CHOICES = ("a", "b", "tie")
 
@@ -38,11 +38,11 @@ def clip(seed: int, frames: int = 5) -> bytes:
     return out.getvalue()
 
 
-def some_pairs(count: int = 6, *, clips: bool = False) -> list[Pair]:
+def some_pairs(count: int = 6, *, clips: bool = False) -> list[PairWithMedia]:
     """Pairs whose choices go round a, b and tie; two of them have one prompt, all have odd characters in it."""
     make = clip if clips else picture
     return [
-        Pair(
+        PairWithMedia(
             id=f"pair{number}",
             prompt=f'a "red", naïve\nfox №{number // 2}',
             choice=CHOICES[number % 3],
@@ -58,7 +58,7 @@ def some_pairs(count: int = 6, *, clips: bool = False) -> list[Pair]:
     ]
 
 
-def read(folder: Path, *, format: str, renamed: dict[str, str] | None = None) -> tuple[list[Pair], list[str]]:
+def read(folder: Path, *, format: str, renamed: dict[str, str] | None = None) -> tuple[list[PairWithMedia], list[str]]:
     """The pairs of a folder with their files, and what is wrong with the others, file and line first."""
     reader = MediaReader(folder)
     pairs, wrong = [], []
@@ -72,11 +72,11 @@ def read(folder: Path, *, format: str, renamed: dict[str, str] | None = None) ->
             data = reader.fetch(places)
             kept = {name: row[name] for name in ("prompt", "choice", "agreement", "score", "generator_a", "generator_b")}
             margins = dict(row["margins"] or [])
-            pairs.append(Pair(id=row["pair_id"], **kept, a=data[0], b=data[1], margins=margins))
+            pairs.append(PairWithMedia(id=row["pair_id"], **kept, a=data[0], b=data[1], margins=margins))
     return pairs, wrong
 
 
-def swapped(pair: Pair) -> Pair:
+def swapped(pair: PairWithMedia) -> PairWithMedia:
     """The same said the other way round."""
     other = {"a": "b", "b": "a", "tie": "tie"}[pair.choice]
     return replace(
@@ -90,11 +90,11 @@ def swapped(pair: Pair) -> Pair:
     )
 
 
-def winner_first(pair: Pair) -> Pair:
+def winner_first(pair: PairWithMedia) -> PairWithMedia:
     """With the winner as a."""
     return swapped(pair) if pair.choice == "b" else pair
 
 
-def essence(pairs: list[Pair]) -> list[tuple]:
+def essence(pairs: list[PairWithMedia]) -> list[tuple]:
     """What every format says: prompt, choice, makers and files; in an order of its own."""
     return sorted((p.prompt, p.choice, p.generator_a, p.generator_b, p.a, p.b) for p in pairs)

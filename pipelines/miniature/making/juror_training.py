@@ -71,7 +71,7 @@ class JurorTraining(Config):
 
 
 @dataclass(frozen=True)
-class Batch:
+class QuestionBatch:
     """One step's questions; `wanted` holds the right probability of each of the question's answers."""
 
     questions: list[Question]
@@ -118,7 +118,7 @@ def caption_pool(*, seed: int) -> dict[str, list[Caption]]:
     return {task: list(islice(task_captions(task, split="train", seed=seed), _CAPTIONS_A_TASK)) for task in TASKS}
 
 
-def make_batch(options: JurorTraining, *, pool: dict[str, list[Caption]], step: int) -> Batch:
+def make_batch(options: JurorTraining, *, pool: dict[str, list[Caption]], step: int) -> QuestionBatch:
     """The questions of one step: they depend on (seed, step) alone."""
     generator = np.random.default_rng([options.seed, step])
     shares = np.array([_TASK_SHARES[task] for task in TASKS])
@@ -146,10 +146,10 @@ def make_batch(options: JurorTraining, *, pool: dict[str, list[Caption]], step: 
         tie = np.abs(gap) <= options.tie_within
         wanted = np.stack([~tie & (gap > 0), ~tie & (gap < 0), tie], axis=1).astype(np.float32)
         both = np.stack([cells, cells[partner]], axis=1).reshape(-1, *cells.shape[1:])
-        return Batch(questions, wanted, np.zeros_like(fits), both)
+        return QuestionBatch(questions, wanted, np.zeros_like(fits), both)
     asking = questionnaire if isinstance(questionnaire, Pointwise) else Pointwise()
     questions = [asking.questions(t, first=p, second=p)[0] for t, p in zip(texts, pictures, strict=True)]
-    return Batch(questions, np.stack([fits, 1 - fits], axis=1), fits, cells)
+    return QuestionBatch(questions, np.stack([fits, 1 - fits], axis=1), fits, cells)
 
 
 def _partners(options: JurorTraining) -> np.ndarray:
@@ -173,7 +173,7 @@ class _Learner:
     def _keep(self, module: Any, inputs: Any, output: Any) -> None:
         self.seen = output  # picture tokens [pictures, 9, text width]
 
-    def step(self, batch: Batch, *, step: int) -> float:
+    def step(self, batch: QuestionBatch, *, step: int) -> float:
         """One update; the loss before it."""
         rate = self.options.learning_rate * _schedule(step, steps=self.options.steps)
         loss = self.loss(batch)
@@ -186,7 +186,7 @@ class _Learner:
             optimiser.zero_grad(set_to_none=True)
         return float(loss.detach())
 
-    def loss(self, batch: Batch) -> torch.Tensor:
+    def loss(self, batch: QuestionBatch) -> torch.Tensor:
         """Answer, ranking, caption and cell losses, weighted."""
         texts = [self.processor.apply_chat_template(q.conversation, tokenize=False) for q in batch.questions]
         pictures = [[decoded(picture) for picture in q.shown] for q in batch.questions]

@@ -90,7 +90,7 @@ class Pretraining(Config):
 
 
 @dataclass
-class Training:
+class PretrainingState:
     """All that changes during a training: live and averaged weights, the optimizer, the steps done."""
 
     model: torch.nn.Module
@@ -158,7 +158,7 @@ def build(options: Pretraining) -> torch.nn.Module:
     )
 
 
-def _advance(training: Training, options: Pretraining, material: Material) -> float:
+def _advance(training: PretrainingState, options: Pretraining, material: Material) -> float:
     """One step: mean squared error of x_0 at shifted logit-normal times."""
     step = training.step
     scenes = np.random.default_rng((options.seed, step))
@@ -198,13 +198,13 @@ def _rows(options: Pretraining, material: Material, generator: np.random.Generat
     return np.array([material.by_task[task][place] for task, place in zip(tasks, places, strict=True)])
 
 
-def _start(options: Pretraining) -> Training:
+def _start(options: Pretraining) -> PretrainingState:
     model = build(options).train()
     average = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=options.learning_rate, betas=(0.9, 0.99), weight_decay=options.weight_decay, foreach=True
     )
-    return Training(model, average, optimizer)
+    return PretrainingState(model, average, optimizer)
 
 
 def _text_encoder(options: Pretraining, captions: list[Caption], *, scratch: Path) -> CLIPTextModel:
@@ -226,7 +226,7 @@ def _material(captions: list[Caption], encoder: CLIPTextModel) -> Material:
     return Material(captions, by_task, embeddings, encode(tokenizer, encoder, [""]))
 
 
-def _save(training: Training, options: Pretraining, encoder: CLIPTextModel, folder: Path) -> None:
+def _save(training: PretrainingState, options: Pretraining, encoder: CLIPTextModel, folder: Path) -> None:
     """The averaged weights as a pipeline folder in half precision."""
     import copy
 
@@ -236,7 +236,7 @@ def _save(training: Training, options: Pretraining, encoder: CLIPTextModel, fold
     _replace(folder, lambda place: pipe.save_pretrained(place, safe_serialization=True))
 
 
-def _checkpoint(training: Training, path: Path) -> None:
+def _checkpoint(training: PretrainingState, path: Path) -> None:
     """Weights, average and both moments in one safetensors file, renamed into place."""
     values: dict[str, torch.Tensor] = {}
     for name, parameter in training.model.named_parameters():
@@ -249,7 +249,7 @@ def _checkpoint(training: Training, path: Path) -> None:
     os.replace(temporary, path)
 
 
-def _resume(training: Training, path: Path) -> None:
+def _resume(training: PretrainingState, path: Path) -> None:
     """Goes on from a checkpoint, if there is one."""
     from safetensors import safe_open
 

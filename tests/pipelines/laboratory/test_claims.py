@@ -16,7 +16,7 @@ from pipelines.algorithms.preference.flow_dpo import FlowDPO
 from pipelines.algorithms.preference.polynomial import AutoAlpha
 from pipelines.algorithms.preference.rwr import RWR
 from pipelines.algorithms.preference.sft import SFT
-from pipelines.laboratory.claims import FAILS, HOLDS, OPEN, Runs, judge, verdict
+from pipelines.laboratory.claims import FAILS, HOLDS, OPEN, TrialsBySeed, judge, verdict
 from pipelines.laboratory.contenders import BASE, Claim, Contender, Phase, check_budgets
 from pipelines.laboratory.data import conflicting, flipped, noisy, trivial
 from pipelines.laboratory.page import LabReport, Sizes, markdown, page
@@ -90,7 +90,9 @@ def test_what_a_table_calls_a_contender_is_part_of_what_it_is():
 
 def test_exchanging_both_sides_exchanges_holds_and_does_not_hold():
     good, bad = [1.0] * 30, [0.0] * 30
-    sides = {(name, 0.0): Runs((1, 2), (trial(name, s), trial(name, s, seed=2))) for name, s in (("x", good), ("y", bad))}
+    sides = {
+        (name, 0.0): TrialsBySeed((1, 2), (trial(name, s), trial(name, s, seed=2))) for name, s in (("x", good), ("y", bad))
+    }
 
     def of(better: str, worse: str) -> ClaimVerdict:
         claim = Claim(name="c", statement="c", better=better, worse=worse, noises=(0.0,))
@@ -103,8 +105,8 @@ def test_exchanging_both_sides_exchanges_holds_and_does_not_hold():
 
 def test_the_base_stands_against_every_seed_and_a_diverged_run_counts_as_wrong():
     runs = {
-        (BASE, 0.0): Runs((0,), (trial(BASE, [1.0, 0.0], seed=0),)),
-        ("x", 0.3): Runs((1, 2), (trial("x", [1.0, 1.0]), trial("x", [0.0, 0.0], seed=2, diverged="no number"))),
+        (BASE, 0.0): TrialsBySeed((0,), (trial(BASE, [1.0, 0.0], seed=0),)),
+        ("x", 0.3): TrialsBySeed((1, 2), (trial("x", [1.0, 1.0]), trial("x", [0.0, 0.0], seed=2, diverged="no number"))),
     }
     claim = Claim(name="c", statement="c", better="x", worse=BASE, noises=(0.3,))
     found = judge(claim, runs, noise=0.3, measure="strict")
@@ -114,8 +116,8 @@ def test_the_base_stands_against_every_seed_and_a_diverged_run_counts_as_wrong()
 
 def test_only_seeds_that_both_have_are_compared():
     runs = {
-        ("x", 0.0): Runs((1, 2), (trial("x", [1.0, 1.0]), trial("x", [0.0, 0.0], seed=2))),
-        ("y", 0.0): Runs((1,), (trial("y", [1.0, 0.0]),)),
+        ("x", 0.0): TrialsBySeed((1, 2), (trial("x", [1.0, 1.0]), trial("x", [0.0, 0.0], seed=2))),
+        ("y", 0.0): TrialsBySeed((1,), (trial("y", [1.0, 0.0]),)),
     }
     claim = Claim(name="c", statement="c", better="x", worse="y", noises=(0.0,))
     found = judge(claim, runs, noise=0.0, measure="strict")
