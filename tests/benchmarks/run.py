@@ -12,6 +12,7 @@ NAMES = (
     "plan",
     "render",
     "judge",
+    "jury",
     "tune_step",
     "dpo_step",
     "two_workers",

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from infra.config import Config
 from pipelines.algorithms.voting.ballots import NOTHING, TIE
-from pipelines.algorithms.voting.panel import Verdicts, count_ballots
+from pipelines.algorithms.voting.panel import Verdicts, count_ballots, share_behind
 
 CLASSES = 3
 
@@ -46,12 +46,12 @@ class DawidSkene(Config):
     """Largest change of a posterior at which EM has converged."""
 
     def verdicts(self, ballots: Int8[np.ndarray, "pairs jurors"]) -> Verdicts:
-        """The most probable truth of each pair; `agreement` is its probability. A pair nobody judged is a tie."""
+        """The most probable truth of each pair; a tie where nobody judged. The posterior was never checked: not given."""
         counts = count_ballots(ballots)
         posterior = self.fit(ballots).posterior
         judged = counts[:, :NOTHING].any(1)
         choice = np.where(judged, posterior.argmax(1), TIE).astype(np.int8)
-        return Verdicts(choice=choice, agreement=np.where(judged, posterior.max(1), 0.0), counts=counts)
+        return Verdicts(choice=choice, agreement=np.where(judged, share_behind(choice, counts=counts), 0.0), counts=counts)
 
     def fit(self, ballots: Int8[np.ndarray, "pairs jurors"]) -> Confusions:
         """EM from the shares of the ballots; deterministic, some 40 ns a ballot and round."""

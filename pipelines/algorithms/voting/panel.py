@@ -75,10 +75,15 @@ def plurality(counts: Int[np.ndarray, "pairs 4"]) -> Int8[np.ndarray, " pairs"]:
     return np.where(shared, TIE, readable.argmax(1)).astype(np.int8)
 
 
+def share_behind(choice: Int8[np.ndarray, " pairs"], *, counts: Int[np.ndarray, "pairs 4"]) -> Float[np.ndarray, " pairs"]:
+    """Share of the readable ballots of each pair that equal the choice, in [0, 1]; 0 where there is none."""
+    return counts[np.arange(len(choice)), choice] / np.maximum(counts[:, :NOTHING].sum(1), 1)
+
+
 def _verdicts(choice: np.ndarray, *, counts: np.ndarray, minimum: int) -> Verdicts:
     readable = counts[:, :NOTHING].sum(1)
     enough = readable >= minimum
-    behind = counts[np.arange(len(choice)), choice] / np.maximum(readable, 1)
+    behind = share_behind(choice, counts=counts)
     return Verdicts(
         choice=np.where(enough, choice, TIE).astype(np.int8), agreement=np.where(enough, behind, 0.0), counts=counts
     )

@@ -36,8 +36,15 @@ def test_jurors_that_answer_alike_whatever_is_shown_lose_their_weight():
 
 def test_the_posterior_is_as_sure_as_it_is_right():
     truth, ballots = simulated([GOOD] * 3, pairs=5000, seed=2)
+    posterior = DawidSkene().fit(ballots).posterior
+    assert abs(posterior.max(1).mean() - (posterior.argmax(1) == truth).mean()) < 0.03
+
+
+def test_a_posterior_that_no_label_has_checked_is_given_out_neither_as_agreement_nor_as_probability():
+    _, ballots = simulated([GOOD] * 3, pairs=200, seed=2)
     verdicts = DawidSkene().verdicts(ballots)
-    assert abs(verdicts.agreement.mean() - (verdicts.choice == truth).mean()) < 0.03
+    behind = (ballots == verdicts.choice[:, None]).mean(1)
+    assert np.array_equal(verdicts.agreement, behind) and verdicts.probability is None
 
 
 def test_the_fit_is_a_probability_model_and_deterministic():

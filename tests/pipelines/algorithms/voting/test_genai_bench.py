@@ -1,34 +1,22 @@
 """Real votes: eleven vision-language judges and people on 1,735 image pairs (GenAI-Bench); skipped where absent."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from pipelines.algorithms.voting.audit import audit
-from pipelines.algorithms.voting.ballots import NOTHING, Consistency, answers, ballots
+from pipelines.algorithms.voting.ballots import NOTHING, Consistency, ballots
 from pipelines.algorithms.voting.calibrated import CalibratedJury
 from pipelines.algorithms.voting.dawid_skene import DawidSkene
 from pipelines.algorithms.voting.panel import Majority
+from tests.benchmarks.jury import splits
+from tests.support.genai_bench import folder, people, votes
 
-DATA = Path(__file__).resolve().parents[4].parent / "shared" / "data"
-VOTES, HUMANS = DATA / "genai_bench_image_votes.jsonl", DATA / "genai_bench_image_humans.jsonl"
-pytestmark = pytest.mark.skipif(not (VOTES.exists() and HUMANS.exists()), reason=f"no GenAI-Bench votes in {DATA}")
-
-READABLE = {"[[A>B]]": "a", "[[B>A]]": "b", "[[A=B=Good]]": "tie", "[[A=B=Bad]]": "tie"}
-PEOPLE = {"leftvote": 0, "rightvote": 1, "tievote": 2, "bothbad_vote": 2}
+pytestmark = pytest.mark.skipif(folder() is None, reason="the votes of GenAI-Bench are not beside the checkout")
 
 
 @pytest.fixture(scope="module")
 def given():
-    rows = [json.loads(line) for line in VOTES.read_text().splitlines()]
-    return answers(
-        [f"{row['idx']:04d}" for row in rows],
-        juror=[row["juror"] for row in rows],
-        order=["ab"] * len(rows),
-        choice=[READABLE.get((row["answer"] or "").replace(" ", ""), "unparsable") for row in rows],
-    )
+    return votes()
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +26,7 @@ def panel(given):
 
 @pytest.fixture(scope="module")
 def truth():
-    rows = sorted((json.loads(line) for line in HUMANS.read_text().splitlines()), key=lambda row: row["idx"])
-    return np.array([PEOPLE[row["human_vote"]] for row in rows], dtype=np.int8)
+    return people()
 
 
 def halves(pairs, *, seed):
@@ -81,6 +68,23 @@ def test_a_jury_calibrated_on_one_half_is_better_than_the_best_judge_on_the_othe
     known, unseen = halves(len(truth), seed=seed)
     labels = np.full_like(truth, NOTHING)
     labels[known] = truth[known]
-    calibration = CalibratedJury().fit(given, truth=labels)
+    calibration = CalibratedJury().fit(given, truth=labels, ballots=panel)
     right = calibration.verdicts(given, ballots=panel).choice == truth
     assert right[unseen].mean() >= accuracies(panel[unseen], truth[unseen]).max()
+
+
+def test_agreement_is_no_probability_of_being_right(panel, truth):
+    plain = Majority().verdicts(panel)
+    assert plain.agreement.mean() > (plain.choice == truth).mean() + 0.3
+    assert plain.probability is None
+
+
+def test_a_fifth_of_the_labels_makes_a_jury_that_beats_the_best_judge_and_knows_how_sure_it_is():
+    found = splits()
+    assert found["accuracy"].mean() >= 0.52 > found["single"].mean() + 0.03
+    assert abs((found["probability"] - found["accuracy"]).mean()) <= 0.03
+
+
+def test_with_a_hundredth_of_the_labels_the_best_judge_speaks_alone():
+    found = splits(share=0.01)
+    assert found["alone"].mean() > 0.5
