@@ -52,7 +52,8 @@ class Example:
     frames: int
     height: int
     width: int
-    agreement: float  # share of the jury that said so, in [0, 1]
+    agreement: float  # share of the jury that said so, in [0, 1]; no probability of being right
+    probability: float | None  # that the label is right, from a jury calibrated on people's labels; None without
     gap: float | None  # posterior gap of the order above, 0 or more; None for ties, without an arena, or of an unrated side
     reward_winner: float  # only differences within a pair and their spread over the data mean something
     reward_loser: float

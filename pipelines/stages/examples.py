@@ -31,6 +31,7 @@ LABEL_COLUMNS = [
     "generator_b",
     "choice",
     "agreement",
+    "probability",
     "score",
 ]
 SHAPE = ("frames", "height", "width")
@@ -45,6 +46,8 @@ class Verdict:
     margin: float
     """Reward of a minus reward of b; 0 for a tie."""
     agreement: float
+    probability: float | None = None
+    """That the label is right; None where several dimensions decide together, or no jury was calibrated."""
     lacking: str = ""
     """A dimension that was asked for and is not there."""
 
@@ -89,6 +92,11 @@ class Examples(RowStage):
     shard_rows: int = Field(4096, ge=1)
     "Rows a file and a call."
 
+    @property
+    def has_probability(self) -> bool:
+        """Whether an example says how probable it is that its label is right: of a sum of dimensions nobody knows."""
+        return self.alignment is None and self.labels.has_probability
+
     def cells(self, inputs: Inputs) -> pa.Table:
         """The example, and the shapes of both sides; None where a picture was not encoded."""
         labels = inputs.table(self.labels, LABEL_COLUMNS)
@@ -112,6 +120,7 @@ class Examples(RowStage):
                     cell |= {side: name, f"generator_{side}": row[f"generator_{letter}"]}
                     cell |= {f"{side}_{n}": v for n, v in zip(SHAPE, shape_of.get(name, (None,) * 3), strict=True)}
                 cell |= {"tie": verdict.margin == 0, "agreement": verdict.agreement}
+                cell["probability"] = verdict.probability
                 rewards = {"reward_winner": abs(verdict.margin) / 2, "reward_loser": -abs(verdict.margin) / 2}
                 found.append(cell | rewards | {"lacking": verdict.lacking})
             pieces.append(pa.Table.from_pylist(self._with_gaps(found, strengths)))
@@ -122,9 +131,11 @@ class Examples(RowStage):
         pairs = labels["id"].to_pylist()
         if self.alignment is None:
             sign = {"a": 1.0, "b": -1.0, "tie": 0.0}
-            given = zip(*(labels[name].to_pylist() for name in ("choice", "score", "agreement")), strict=True)
+            given = zip(
+                *(labels[name].to_pylist() for name in ("choice", "score", "agreement", "probability")), strict=True
+            )
             # The label says who wins, the strength of its score by how much.
-            own = (Verdict(sign[choice] * max(abs(score), LEAST), agreement) for choice, score, agreement in given)
+            own = (Verdict(sign[choice] * max(abs(score), LEAST), sure, p) for choice, score, sure, p in given)
             return dict(zip(pairs, own, strict=True))
         wanted = [name for name, weight in self.alignment.weights.items() if weight]
         margins: dict[str, dict[str, float]] = {pair: {} for pair in pairs}
@@ -138,7 +149,7 @@ class Examples(RowStage):
         total = scalar_scores(scaled, scalarisation=self.alignment)
         words = {name: ["a" if m > 0 else "b" if m < 0 else "tie" for m in given] for name, given in scaled.items()}
         agreement = scalar_labels(words, scalarisation=self.alignment).agreement
-        found = {pair: Verdict(0.0, 0.0, lacking[pair]) for pair in margins if lacking[pair]}
+        found = {pair: Verdict(0.0, 0.0, lacking=lacking[pair]) for pair in margins if lacking[pair]}
         for pair, margin, agreed in zip(whole, total.tolist(), agreement.tolist(), strict=True):
             found[pair] = Verdict(margin if abs(margin) > LEAST else 0.0, agreed)
         return found

@@ -30,6 +30,11 @@ class Labels(Stage):
     row: ClassVar[type] = Preference
     tables: ClassVar[Mapping[str, type]] = {"dimensions": DimensionMargin}
 
+    @property
+    def has_probability(self) -> bool:
+        """Whether a preference says how probable it is that it is right."""
+        return False
+
 
 class Trained(Stage):
     """Leaves a trained policy as its weights."""

@@ -23,6 +23,7 @@ from infra.identity import canonical, dumps, key_of
 from pipelines.algorithms.diffusion.flow import TimeSampler, UniformTimes
 from pipelines.algorithms.preference.flow_dpo import FlowDPO
 from pipelines.algorithms.preference.methods import AnyMethod
+from pipelines.algorithms.preference.needs import REMEDIES
 from pipelines.models.card import CARD, Ancestor, Use, model_card, summary
 from pipelines.models.memory import Architecture, rank_memory
 from pipelines.models.weights import Hub
@@ -95,6 +96,8 @@ class Tune(TableStage, Trained):
     def _possible(self) -> Tune:
         self._check_errors()
         self.trainer.require_workers(self.resources.workers)
+        if "probability" in self.method.needs and not self.examples.has_probability:
+            raise ConfigError(f"tune: {REMEDIES['probability']}")
         if self.method.reference == "predictions" and self.errors is not None:
             raise ConfigError(
                 f"tune: {self.method.method} needs the reference's predictions, not its errors; leave out `errors`"
@@ -256,6 +259,9 @@ class Tune(TableStage, Trained):
             table = table.filter(pc.invert(table["tie"]))
         if not table.num_rows:
             raise ConfigError("tune: there is no pair with a winner to learn from; add jurors or pairs, or check `sources`")
+        for name in sorted(self.method.needs):
+            if missing := table[name].null_count:
+                raise ConfigError(f"tune: {missing} of {table.num_rows} examples have no {name}; {REMEDIES[name]}")
         return table
 
     def _previews(self) -> PreviewSpec:

@@ -39,7 +39,7 @@ COLUMNS = [
     "frames",
     "height",
     "width",
-    "agreement",
+    "probability",
     "gap",
     "reward_winner",
     "reward_loser",

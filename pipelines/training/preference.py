@@ -156,7 +156,7 @@ class PreferenceObjective(OverExamples):
         winner, loser = _members(prediction, sample.target, answers, errors)
         tie = batch.column("tie") > 0
         given = {
-            name: batch.column(name).to(ready.device) for name in ("gap", "agreement", "reward_winner", "reward_loser")
+            name: batch.column(name).to(ready.device) for name in ("gap", "probability", "reward_winner", "reward_loser")
         }
         return PairBatch(winner=winner, loser=loser, t=sample.t[: len(draws)].float(), tie=tie.to(ready.device), **given)
 

@@ -123,6 +123,7 @@ def _example(number: int, text: str) -> Example:
         height=height,
         width=width,
         agreement=1.0,
+        probability=None,
         gap=0.0,
         reward_winner=0.0,
         reward_loser=0.0,

@@ -43,7 +43,7 @@ def with_sums(batch: PairBatch) -> PairBatch:
         member = getattr(batch, side)
         sums = elements * member.error, elements * member.reference_error
         members[side] = Member(member.prediction, member.target, sums[0], member.reference, sums[1])
-    rest = {name: getattr(batch, name) for name in ("t", "gap", "agreement", "tie", "reward_winner", "reward_loser")}
+    rest = {name: getattr(batch, name) for name in ("t", "gap", "probability", "tie", "reward_winner", "reward_loser")}
     return PairBatch(**members, **rest)
 
 
@@ -62,7 +62,7 @@ def _batch(winner, loser, **columns):
     plain = {
         "t": torch.full_like(like, 0.5),
         "gap": torch.zeros_like(like),
-        "agreement": torch.ones_like(like),
+        "probability": torch.ones_like(like),
         "tie": torch.zeros_like(like, dtype=torch.bool),
         "reward_winner": torch.zeros_like(like),
         "reward_loser": torch.zeros_like(like),

@@ -19,6 +19,7 @@ from infra.lazy import lazy
 from pipelines.algorithms.preference.confidence import HardLabels, LabelConfidence
 from pipelines.algorithms.preference.loser_gradient import LoserGradient, Unscaled, scaled
 from pipelines.algorithms.preference.margin import Margin
+from pipelines.algorithms.preference.needs import needed_columns
 from pipelines.algorithms.preference.pairwise import Method, PairBatch, PairLosses, Reference, figures, preference_logit
 from pipelines.algorithms.preference.polynomial import FixedAlpha, Polynomial, polynomial_losses
 
@@ -41,6 +42,11 @@ class DPO(Method):
     """How much of the loser's gradient is used."""
     confidence: LabelConfidence = HardLabels()
     """How far labels are believed."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What its margin and its confidence read."""
+        return needed_columns(self.margin, confidence=self.confidence)
 
     @abstractmethod
     def beta_at(self, t: Float[torch.Tensor, " pairs"]) -> Float[torch.Tensor, " pairs"]:
@@ -70,7 +76,7 @@ class DPO(Method):
         losses = self.confidence.losses(
             lambda: polynomial_losses(logit - margin, alpha=alpha),
             exchanged=lambda: polynomial_losses(-logit - margin, alpha=alpha),
-            agreement=batch.agreement,
+            probability=batch.probability,
         )
         own = {"preference_logit": logit.detach(), "alpha": torch.full_like(batch.t, alpha), "loser_scale": scales}
         return PairLosses(losses=losses, metrics=figures(batch) | own)

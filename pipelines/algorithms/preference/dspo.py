@@ -25,6 +25,7 @@ from pipelines.algorithms.diffusion.path import per_sample_error, spread
 from pipelines.algorithms.preference.confidence import HardLabels, LabelConfidence
 from pipelines.algorithms.preference.loser_gradient import LoserGradient, Unscaled, scaled
 from pipelines.algorithms.preference.margin import Margin
+from pipelines.algorithms.preference.needs import needed_columns
 from pipelines.algorithms.preference.pairwise import (
     Member,
     Method,
@@ -58,6 +59,11 @@ class DSPO(Method):
     """How far labels are believed."""
 
     @property
+    def needs(self) -> frozenset[str]:
+        """What its margin and its confidence read."""
+        return needed_columns(self.margin, confidence=self.confidence)
+
+    @property
     def reference(self) -> Reference:
         """Its predictions: errors say nothing about the direction away from it."""
         return "predictions"
@@ -79,7 +85,7 @@ class DSPO(Method):
         losses = self.confidence.losses(
             lambda: self._regression(batch.winner, other=loser, margin=margin),
             exchanged=lambda: self._regression(batch.loser, other=batch.winner, margin=margin),
-            agreement=batch.agreement,
+            probability=batch.probability,
         )
         own = {
             "preference_logit": self._logit(batch.winner, other=batch.loser).detach(),

@@ -62,8 +62,8 @@ class PairBatch:
     """Time of all predictions, in [0, 1]; 1 is noise."""
     gap: Float[torch.Tensor, " pairs"]
     """The arena's posterior gap, 0 or more, on the rating's scale (`rating.gap`); NaN where it is not known."""
-    agreement: Float[torch.Tensor, " pairs"]
-    """Share of the jury that said so, in [0, 1]; ones where unknown."""
+    probability: Float[torch.Tensor, " pairs"]
+    """That the label is right, from a jury calibrated on people's labels; NaN where it is not known."""
     tie: Bool[torch.Tensor, " pairs"]
     """Equals, whose order means nothing: only for methods with `keeps_ties`."""
     reward_winner: Float[torch.Tensor, " pairs"]
@@ -95,6 +95,11 @@ class Method(Config, ABC):
     """Whether losers carry a gradient; where not, their errors are for the curve only, and cost no backward pass."""
     predictions: ClassVar[frozenset[str]] = EVERY
     """Parametrisations it is for: of flow, epsilon and v_prediction."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Optional columns of an Example that this method reads, and that every example must therefore have."""
+        return frozenset()
 
     @property
     @abstractmethod

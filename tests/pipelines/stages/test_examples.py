@@ -36,10 +36,14 @@ def encode(tmp_path_factory):
     return Encode(pictures=pictures, encoders=Encoders(family=family_at("miniature", folder)))
 
 
-def label(number, choice, *, score=1.0, agreement=1.0):
+def label(number, choice, *, score=1.0, agreement=1.0, probability=None):
     pictures = {f"picture_{side}": f"{side}{number:015d}" for side in "ab"}
     fixed = {"prompt_id": "p", "text": "t", "generator_a": "x", "generator_b": "y"}
-    return {"id": f"pair{number}", "choice": choice, "agreement": agreement, "score": score} | fixed | pictures
+    return (
+        {"id": f"pair{number}", "choice": choice, "agreement": agreement, "probability": probability, "score": score}
+        | fixed
+        | pictures
+    )
 
 
 def examples(encode, labels, *, margins=(), sizes=None, alignment=None, strengths=None, **options):
@@ -60,6 +64,15 @@ def examples(encode, labels, *, margins=(), sizes=None, alignment=None, strength
     runner = ShardRunner(ShardJob(None, Example, 10, stage.worker(None), Resources(), None))  # type: ignore[arg-type]
     rows, errors = runner.compute(cells, 0)
     return {row["id"]: row for row in rows.to_pylist()}, {error.id: error.message for error in errors}
+
+
+def test_the_probability_of_a_label_is_carried_and_a_sum_of_dimensions_has_none(encode):
+    labels = [label(0, "a", agreement=1.0, probability=0.6), label(1, "b")]
+    rows, _ = examples(encode, labels)
+    assert [rows[f"pair{n}"]["probability"] for n in (0, 1)] == [0.6, None]
+    margins = [{"pair_id": f"pair{n}", "dimension": "VQ", "margin": 1.0} for n in (0, 1)]
+    rows, _ = examples(encode, labels, margins=margins, alignment=Single(dimension="VQ"))
+    assert rows["pair0"]["probability"] is None
 
 
 def test_winners_are_winners_and_ties_say_so(encode):

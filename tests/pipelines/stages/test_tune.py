@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -11,9 +12,11 @@ from actors.training.launch import here
 from actors.training.options import TrainerOptions
 from actors.training.trainer import read_curve, train
 from infra.config import ConfigError
+from pipelines.algorithms.preference.confidence import SoftLabels, WeightedLabels
 from pipelines.algorithms.preference.diffusion_dpo import DiffusionDPO
 from pipelines.algorithms.preference.dspo import DSPO
 from pipelines.algorithms.preference.flow_dpo import FlowDPO
+from pipelines.algorithms.preference.margin import Margin
 from pipelines.miniature.pipeline import load_pipeline
 from pipelines.models.adapter import Full, LoRA
 from pipelines.models.card import summary
@@ -109,6 +112,30 @@ def test_latents_of_another_vae_are_refused(folders):
     with pytest.raises(ConfigError, match="the latents are by the VAE of .*run encode with the policy's own weights"):
         node._check_weights(SimpleNamespace())
     tune(folders["sd15"])._check_weights(SimpleNamespace())
+
+
+@pytest.mark.parametrize("confidence", [SoftLabels(), WeightedLabels()])
+def test_soft_labels_on_labels_without_a_probability_are_refused_when_the_recipe_is_built(folders, confidence):
+    with pytest.raises(ConfigError, match="agree is no probability; use the panel `calibrated`"):
+        tune(folders["sd15"], method=DiffusionDPO(confidence=confidence))
+
+
+class TableOf:
+    """A context with one table."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def table(self, parent):
+        return pa.Table.from_pylist(self.rows)
+
+
+def test_a_margin_of_rewards_on_examples_without_rewards_is_refused_before_training(folders):
+    node = tune(folders["sd15"], method=DiffusionDPO(margin=Margin(scale=1.0, gap="reward")))
+    rows = [{"tie": False, "reward_winner": None}, {"tie": False, "reward_winner": 0.5}]
+    with pytest.raises(ConfigError, match="1 of 2 examples have no reward_winner.*or choose gap `arena`"):
+        node._examples(TableOf(rows))
+    assert node._examples(TableOf(rows[1:])).num_rows == 1
 
 
 def errors_of(folder, **options):

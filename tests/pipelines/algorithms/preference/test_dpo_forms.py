@@ -21,7 +21,7 @@ FORMS = [FlowDPO, DiffusionDPO]
 MARGINS = [Margin(), Margin(scale=1.0, gap=0.7), Margin(scale=0.5)]
 POLYNOMIALS = [FixedAlpha(), FixedAlpha(alpha=8), FixedAlpha(alpha=-1), AutoAlpha()]
 CONFIDENCES = [HardLabels(), SoftLabels(), WeightedLabels()]
-KNOWN = {"gap": [0.5, 2.0, 0.1], "agreement": [0.9, 0.6, 0.75]}
+KNOWN = {"gap": [0.5, 2.0, 0.1], "probability": [0.9, 0.6, 0.75]}
 
 
 def gradients(method, seed=0, **columns):
@@ -48,7 +48,7 @@ def test_without_its_term_every_variant_is_dpo_in_value_and_gradient(form, optio
         assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize("confidence", [SoftLabels(), WeightedLabels(), WeightedLabels(by="agreement")])
+@pytest.mark.parametrize("confidence", [SoftLabels(), WeightedLabels(), WeightedLabels(by="probability")])
 def test_a_jury_of_one_mind_gives_hard_labels(confidence):
     plain, variant = FlowDPO(beta=20.0), FlowDPO(beta=20.0, confidence=confidence)
     assert torch.equal(loss(plain, from_noise()), loss(variant, from_noise()))
@@ -91,18 +91,18 @@ def test_the_gradient_of_every_combination_is_the_slope_of_its_value(margin, pol
 @pytest.mark.parametrize(("margin", "polynomial"), list(itertools.product(MARGINS, POLYNOMIALS)))
 def test_a_divided_jury_cannot_tell_winner_from_loser(margin, polynomial):
     method = FlowDPO(beta=20.0, margin=margin, polynomial=polynomial, confidence=SoftLabels())
-    divided = from_noise(gap=[0.5, 2.0, 0.1], agreement=[0.5, 0.3, 0.0])
+    divided = from_noise(gap=[0.5, 2.0, 0.1], probability=[0.5, 0.3, 0.0])
     means = means_of(method, divided)
     torch.testing.assert_close(
         method.losses(divided, means=means).losses, method.losses(divided.exchanged, means=means).losses
     )
 
 
-@given(agreement=st.floats(0.51, 0.99))
-def test_a_soft_label_is_content_where_the_policy_is_as_sure_as_the_jury(agreement):
-    logit = math.log(agreement / (1 - agreement))
+@given(probability=st.floats(0.51, 0.99))
+def test_a_soft_label_is_content_where_the_policy_is_as_sure_as_the_jury(probability):
+    logit = math.log(probability / (1 - probability))
     winner = torch.tensor([1.0 - logit], dtype=torch.float64, requires_grad=True)
-    batch = from_errors(winner + 10, [1.0], [11.0], [1.0], agreement=[agreement])
+    batch = from_errors(winner + 10, [1.0], [11.0], [1.0], probability=[probability])
     loss(FlowDPO(beta=2.0, confidence=SoftLabels()), batch).sum().backward()
     assert winner.grad.item() == pytest.approx(0.0, abs=1e-12)
 

@@ -87,15 +87,15 @@ def test_an_arena_margin_of_a_fixed_gap_is_a_fixed_margin():
 
 def test_soft_labels_mix_the_losses_of_both_orders():
     options = {"beta": 0.5, "logit_beta": 9.0}
-    batch = from_noise(agreement=[0.75] * 3)
+    batch = from_noise(probability=[0.75] * 3)
     both = 0.75 * loss(DSPO(**options), batch) + 0.25 * loss(DSPO(**options), batch.exchanged)
     torch.testing.assert_close(loss(DSPO(**options, confidence=SoftLabels()), batch), both)
-    certain = from_noise(agreement=[1.0] * 3)
+    certain = from_noise(probability=[1.0] * 3)
     assert torch.equal(loss(DSPO(**options, confidence=SoftLabels()), certain), loss(DSPO(**options), certain))
 
 
 def test_a_weight_weighs_the_loss():
-    batch = from_noise(agreement=[0.75] * 3)
+    batch = from_noise(probability=[0.75] * 3)
     weighted = loss(DSPO(confidence=WeightedLabels()), batch)
     torch.testing.assert_close(weighted, 0.5 * loss(DSPO(), batch))
 

@@ -92,7 +92,7 @@ def test_a_batch_in_two_passes_has_the_scale_of_the_whole():
         members = [
             Member(m.prediction[part], m.target[part], m.error[part], None, None) for m in (batch.winner, batch.loser)
         ]
-        rest = [getattr(batch, n)[part] for n in ("t", "gap", "agreement", "tie", "reward_winner", "reward_loser")]
+        rest = [getattr(batch, n)[part] for n in ("t", "gap", "probability", "tie", "reward_winner", "reward_loser")]
         halves.append(rule.statistics(PairBatch(*members, *rest)))
     means = {name: torch.cat([half[name] for half in halves]).double().mean().item() for name in halves[0]}
     assert torch.equal(whole, rule.scales(batch, means=means))

@@ -28,7 +28,7 @@ METHODS = [
     SFT(),
     RWR(),
 ]
-COLUMNS = ("t", "gap", "agreement", "tie", "reward_winner", "reward_loser")
+COLUMNS = ("t", "gap", "probability", "tie", "reward_winner", "reward_loser")
 of_every_method = pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
 
 
