@@ -10,7 +10,7 @@ import numpy as np
 from infra.config import ConfigError
 from pipelines.miniature.world.draw import CELL, SIZE
 from pipelines.models.families.base import Condition, Family
-from pipelines.models.families.loaded import Asked, LoadedFamily
+from pipelines.models.families.loaded import DenoiserCall, LoadedFamily
 from pipelines.models.memory import Architecture, Kept
 
 if TYPE_CHECKING:
@@ -61,9 +61,9 @@ class LoadedMiniature(LoadedFamily):
     def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
         return latents.unsqueeze(2)
 
-    def denoise(self, model: nn.Module, asked: Asked) -> torch.Tensor:
-        x, read = self.inputs(asked)
-        return model(x, read["tokens"], read["pooled"], asked.timesteps, return_dict=False)[0]
+    def denoise(self, model: nn.Module, call: DenoiserCall) -> torch.Tensor:
+        x, read = self.inputs(call)
+        return model(x, read["tokens"], read["pooled"], call.timesteps, return_dict=False)[0]
 
     def set_timesteps(self, scheduler: Any, *, steps: int, shape: Sequence[int], device: torch.device) -> None:
         del shape

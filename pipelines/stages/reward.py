@@ -11,15 +11,18 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
+from actors.device import CPU, CUDA
 from actors.training.engines.engine import EngineOptions
-from actors.training.launch import fit, here
+from actors.training.launch import Loop, OnReport, fit, here
 from actors.training.options import TrainerOptions
 from actors.training.trainer import EXPORT, Training, read_curve, train
 from infra.config import ConfigError
 from infra.dag.stage import Context, TableStage
 from infra.identity import canonical, dumps, seed_of
+from infra.store.tables import from_table
 from pipelines.algorithms.diffusion.flow import TimeSampler, UniformTimes
 from pipelines.algorithms.reward.bradley_terry import BradleyTerry, BradleyTerryTies
 from pipelines.models.families.base import Family
@@ -30,7 +33,7 @@ from pipelines.models.weights import Made
 from pipelines.schemas.training import RewardAccuracy, RewardScore, RewardStep
 from pipelines.stages.examples import Examples
 from pipelines.training.data import Materials, Randomness
-from pipelines.training.reward import PairLoss, RewardObjective, accuracy_by_time, scores_by_time
+from pipelines.training.reward import SCORES_FILE, Measurement, PairLoss, RewardObjective, accuracy_by_time, measure
 
 
 class Reward(TableStage):
@@ -86,10 +89,15 @@ class Reward(TableStage):
         curve = read_curve(checkpoint)
         context.emit("curve", [RewardStep(row["step"], row["loss"], row["accuracy"]) for row in curve])
         shutil.copytree(checkpoint / EXPORT, context.weights_out, dirs_exist_ok=True)
-        network, opened = self.model.loaded(context.weights_out, backbone=policy, device="cpu"), materials["held"].open()
-        scores = scores_by_time(network, opened, dimensions=self.model.dimensions)
+        scores = self._measure(context, materials["held"], policy, weights=checkpoint / EXPORT)
         context.emit("scores", scores)
-        yield from accuracy_by_time(scores, opened, dimension=self.model.dimensions[0])
+        yield from accuracy_by_time(scores, materials["held"].open(), dimension=self.model.dimensions[0])
+
+    def _measure(self, context: Context, held: Materials, policy: Family, *, weights: Path) -> list[RewardScore]:
+        """Scores of the held-out pairs, on one worker with the device that the stage asks for."""
+        job = Measurement(self.model, policy, weights, held, device=CUDA if self.resources.gpus else CPU)
+        folder = self._launched(measure, job, context, name=f"held-out-{self.key}", workers=1, heard=None)
+        return list(from_table(pq.read_table(folder / SCORES_FILE), RewardScore))
 
     def _train(self, context: Context, materials: Materials, policy: Family) -> Path:
         objective = RewardObjective(
@@ -107,12 +115,18 @@ class Reward(TableStage):
 
         training = Training(objective, self.trainer)
         name = f"reward-{self.key}"
-        if self.resources.workers == 1 and not self.resources.gpus:
-            return here(train, training, folder=context.scratch / name, on_report=heard)
+        return self._launched(train, training, context, name=name, workers=self.resources.workers, heard=heard)
+
+    def _launched(
+        self, loop: Loop, config: Any, context: Context, *, name: str, workers: int, heard: OnReport | None
+    ) -> Path:
+        """The last checkpoint of a loop: in this process, which holds no GPU, or on workers with the stage's resources."""
+        if workers == 1 and not self.resources.gpus:
+            return here(loop, config, folder=context.scratch / name, on_report=heard)
         return fit(
-            train,
-            training,
-            workers=self.resources.workers,
+            loop,
+            config,
+            workers=workers,
             storage=context.scratch,
             name=name,
             resources=self.resources,

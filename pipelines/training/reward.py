@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+import pyarrow.parquet as pq
 from pydantic import Field
 
+from actors.device import prepare
 from actors.training.draws import Draw
 from actors.training.engines.engine import Cast, uncast
+from actors.training.launch import Session, scratch_folder
 from actors.training.objective import Losses
 from infra.identity import seed_of
 from infra.lazy import lazy
+from infra.store.tables import to_table
 from pipelines.algorithms.reward.accuracy import by_time
 from pipelines.algorithms.reward.bradley_terry import A_WINS, TIE, BradleyTerry, BradleyTerryTies
 from pipelines.models.exact import refuse_unequal, trained_names
@@ -37,6 +41,7 @@ PairLoss = Annotated[BradleyTerry | BradleyTerryTies, Field(discriminator="kind"
 
 TIMES = (0.02, 0.2, 0.4, 0.6, 0.8, 0.9)
 MEASURED_AT_ONCE = 128  # pairs
+SCORES_FILE = "scores.parquet"
 
 
 @dataclass
@@ -129,6 +134,32 @@ def scores_by_time(
                 for row, pair in zip(batch.rows, scores.float().cpu().tolist(), strict=True):
                     rows += _rows(row["id"], t, *pair, dimensions=dimensions)
     return rows
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A trained reward model and held-out pairs: all that a worker is sent to score them."""
+
+    model: RewardModel
+    policy: Family
+    """The generator of its backbone, with weights that any process can read."""
+    weights: Path
+    """Folder of the trained model."""
+    materials: Materials
+    device: str
+    """"cpu" or "cuda"."""
+
+
+def measure(job: Measurement, session: Session) -> None:
+    """A loop of one worker: commits the scores of all pairs as SCORES_FILE."""
+    if session.checkpoint() is not None:
+        return
+    prepare(job.device)
+    network = job.model.loaded(job.weights, backbone=job.policy, device=job.device)
+    scores = scores_by_time(network, job.materials.open(), dimensions=job.model.dimensions)
+    with scratch_folder(session.folder) as folder:
+        pq.write_table(to_table(scores, RewardScore), folder / SCORES_FILE)
+        session.commit(folder)
 
 
 def _noise_at(t: float, pairs: Sequence[str], *, shape: Sequence[int]) -> torch.Tensor:

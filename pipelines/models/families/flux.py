@@ -9,7 +9,7 @@ import numpy as np
 
 from infra.lazy import lazy
 from pipelines.models.families.base import Condition, Family
-from pipelines.models.families.loaded import Asked
+from pipelines.models.families.loaded import DenoiserCall
 from pipelines.models.families.picture_vae import LoadedPictures
 from pipelines.models.families.schedule import resolution_mu
 
@@ -45,14 +45,14 @@ class LoadedFLUX(LoadedPictures):
         tokens, pooled, _ = self.pipeline.encode_prompt([text])
         return {"tokens": tokens, "pooled": pooled}
 
-    def denoise(self, model: nn.Module, asked: Asked) -> torch.Tensor:
+    def denoise(self, model: nn.Module, call: DenoiserCall) -> torch.Tensor:
         inner: Any = self.model
-        height, width = asked.x.shape[-2:]
-        x, read = self.inputs(asked)
-        told = torch.full((len(x),), asked.guidance, device=x.device) if inner.config.guidance_embeds else None
+        height, width = call.x.shape[-2:]
+        x, read = self.inputs(call)
+        told = torch.full((len(x),), call.guidance, device=x.device) if inner.config.guidance_embeds else None
         answer = model(
             hidden_states=pack(x),
-            timestep=asked.timesteps / 1000,
+            timestep=call.timesteps / 1000,
             guidance=told,
             pooled_projections=read["pooled"],
             encoder_hidden_states=read["tokens"],

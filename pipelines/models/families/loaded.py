@@ -26,7 +26,7 @@ else:
 
 
 @dataclass(frozen=True)
-class Asked:
+class DenoiserCall:
     """What a denoiser is asked in one call."""
 
     x: torch.Tensor
@@ -120,7 +120,9 @@ class LoadedFamily(ABC):
         `guidance`: what a guidance-distilled denoiser (FLUX.1-dev) is told; 1 fits data, 3.5 is what it is sampled with.
         """
         told = self.path.timesteps(sample.t)
-        return self.denoise(model, Asked(sample.x_t, told, condition, original_size=original_size, guidance=guidance))
+        return self.denoise(
+            model, DenoiserCall(sample.x_t, told, condition, original_size=original_size, guidance=guidance)
+        )
 
     def sample(
         self,
@@ -162,7 +164,7 @@ class LoadedFamily(ABC):
         """float[b, 3, f, h, w] in about [-1, 1] of latents."""
 
     @abstractmethod
-    def denoise(self, model: nn.Module, asked: Asked) -> torch.Tensor:
+    def denoise(self, model: nn.Module, call: DenoiserCall) -> torch.Tensor:
         """One call of the denoiser as its pipeline makes it."""
 
     def set_timesteps(self, scheduler: Any, *, steps: int, shape: Sequence[int], device: torch.device) -> None:
@@ -170,15 +172,15 @@ class LoadedFamily(ABC):
         del shape
         scheduler.set_timesteps(steps, device=device)
 
-    def inputs(self, asked: Asked) -> tuple[torch.Tensor, Condition]:
+    def inputs(self, call: DenoiserCall) -> tuple[torch.Tensor, Condition]:
         """x and condition in the denoiser's dtype, where x is: an engine may have changed the dtype since loading."""
         model: Any = self.model
         first = next(model.parameters()).dtype
         if first != self._first:  # diffusers looks at every module for its dtype: milliseconds a step
             self._first, self._dtype = first, model.dtype
         dtype = self._dtype
-        x = asked.x.to(dtype)
-        return x, {name: value.to(x.device, dtype) for name, value in asked.condition.items()}
+        x = call.x.to(dtype)
+        return x, {name: value.to(x.device, dtype) for name, value in call.condition.items()}
 
 
 def stack(conditions: Sequence[Condition]) -> Condition:

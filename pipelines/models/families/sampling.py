@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from infra.config import ConfigError
 from infra.lazy import lazy
-from pipelines.models.families.loaded import Asked, stack
+from pipelines.models.families.loaded import DenoiserCall, stack
 
 if TYPE_CHECKING:
     import torch
@@ -84,7 +84,7 @@ def _guided(
     times = timestep.to(x.device).expand(len(x))
 
     def asked(read: Condition) -> torch.Tensor:
-        return loaded.denoise(model, Asked(scaled, times, read, guidance=guidance)).float()
+        return loaded.denoise(model, DenoiserCall(scaled, times, read, guidance=guidance)).float()
 
     conditioned = asked(condition)
     if free is None:

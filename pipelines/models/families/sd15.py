@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipelines.models.families.base import Condition, Family
-from pipelines.models.families.loaded import Asked
+from pipelines.models.families.loaded import DenoiserCall
 from pipelines.models.families.picture_vae import LoadedPictures
 
 if TYPE_CHECKING:
@@ -36,6 +36,6 @@ class LoadedSD15(LoadedPictures):
         tokens, _ = pipeline.encode_prompt([text], pipeline.device, 1, do_classifier_free_guidance=False)
         return {"tokens": tokens}
 
-    def denoise(self, model: nn.Module, asked: Asked) -> torch.Tensor:
-        x, read = self.inputs(asked)
-        return model(x, asked.timesteps, encoder_hidden_states=read["tokens"], return_dict=False)[0]
+    def denoise(self, model: nn.Module, call: DenoiserCall) -> torch.Tensor:
+        x, read = self.inputs(call)
+        return model(x, call.timesteps, encoder_hidden_states=read["tokens"], return_dict=False)[0]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipelines.models.families.base import Condition, Family
-from pipelines.models.families.loaded import Asked
+from pipelines.models.families.loaded import DenoiserCall
 from pipelines.models.families.picture_vae import LoadedPictures
 from pipelines.models.families.schedule import resolution_mu
 
@@ -41,13 +41,13 @@ class LoadedSD3(LoadedPictures):
         found = self.pipeline.encode_prompt([text], None, None, do_classifier_free_guidance=False)
         return {"tokens": found[0], "pooled": found[2]}
 
-    def denoise(self, model: nn.Module, asked: Asked) -> torch.Tensor:
-        x, read = self.inputs(asked)
+    def denoise(self, model: nn.Module, call: DenoiserCall) -> torch.Tensor:
+        x, read = self.inputs(call)
         return model(
             hidden_states=x,
             encoder_hidden_states=read["tokens"],
             pooled_projections=read["pooled"],
-            timestep=asked.timesteps,
+            timestep=call.timesteps,
             return_dict=False,
         )[0]
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from infra.lazy import lazy
 from pipelines.models.families.base import VAE_FACTOR, Condition, Family
-from pipelines.models.families.loaded import Asked
+from pipelines.models.families.loaded import DenoiserCall
 from pipelines.models.families.picture_vae import LoadedPictures
 
 if TYPE_CHECKING:
@@ -45,11 +45,11 @@ class LoadedSDXL(LoadedPictures):
             return {name: torch.zeros_like(value) for name, value in empty.items()}
         return empty
 
-    def denoise(self, model: nn.Module, asked: Asked) -> torch.Tensor:
-        target = (VAE_FACTOR * asked.x.shape[-2], VAE_FACTOR * asked.x.shape[-1])
-        sizes = [*(asked.original_size or target), 0, 0, *target]  # original size, corner of the crop, size
-        x, read = self.inputs(asked)
+    def denoise(self, model: nn.Module, call: DenoiserCall) -> torch.Tensor:
+        target = (VAE_FACTOR * call.x.shape[-2], VAE_FACTOR * call.x.shape[-1])
+        sizes = [*(call.original_size or target), 0, 0, *target]  # original size, corner of the crop, size
+        x, read = self.inputs(call)
         ids = torch.tensor(sizes, device=x.device, dtype=x.dtype).expand(len(x), -1)
         added = {"text_embeds": read["pooled"], "time_ids": ids}
         tokens = read["tokens"]
-        return model(x, asked.timesteps, encoder_hidden_states=tokens, added_cond_kwargs=added, return_dict=False)[0]
+        return model(x, call.timesteps, encoder_hidden_states=tokens, added_cond_kwargs=added, return_dict=False)[0]

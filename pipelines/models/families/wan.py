@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from infra.config import ConfigError
 from infra.lazy import lazy
 from pipelines.models.families.base import Condition, Family
-from pipelines.models.families.loaded import Asked, LoadedFamily
+from pipelines.models.families.loaded import DenoiserCall, LoadedFamily
 from pipelines.models.weights import INDEX
 
 if TYPE_CHECKING:
@@ -60,9 +60,9 @@ class LoadedWan(LoadedFamily):
         z = latents.to(vae.device).float() * std + mean
         return vae.decode(z.to(vae.dtype), return_dict=False)[0]
 
-    def denoise(self, model: nn.Module, asked: Asked) -> torch.Tensor:
-        x, read = self.inputs(asked)
-        return model(hidden_states=x, timestep=asked.timesteps, encoder_hidden_states=read["tokens"], return_dict=False)[0]
+    def denoise(self, model: nn.Module, call: DenoiserCall) -> torch.Tensor:
+        x, read = self.inputs(call)
+        return model(hidden_states=x, timestep=call.timesteps, encoder_hidden_states=read["tokens"], return_dict=False)[0]
 
 
 def _statistics(vae: Any) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,7 +10,7 @@ from torch import nn
 
 from infra.config import ConfigError
 from pipelines.models.families.base import Condition
-from pipelines.models.families.loaded import Asked, LoadedFamily
+from pipelines.models.families.loaded import DenoiserCall, LoadedFamily
 from pipelines.models.rewards.network import RewardNetwork
 
 
@@ -49,7 +49,7 @@ class TaskTokenNetwork(RewardNetwork):
         self, x_t: Float[torch.Tensor, "batch *shape"], *, t: Float[torch.Tensor, " batch"], condition: Condition
     ) -> Float[torch.Tensor, "batch dimensions"]:
         """Scores of latents at times t in [0, 1], where 1 is noise; higher is better."""
-        self.generator.denoise(self.transformer, Asked(x_t, self.generator.path.timesteps(t), condition))
+        self.generator.denoise(self.transformer, DenoiserCall(x_t, self.generator.path.timesteps(t), condition))
         text, self._text = self._text, None
         if text is None:
             raise RuntimeError("the denoiser's last block was not called")

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -16,6 +17,7 @@ from actors.training.options import TrainerOptions
 from actors.training.trainer import Training, read_curve, train
 from infra.config import ConfigError
 from infra.store.files import Folder
+from infra.store.tables import from_table
 from pipelines.algorithms.diffusion.flow import UniformTimes
 from pipelines.algorithms.reward.bradley_terry import BradleyTerry, BradleyTerryTies
 from pipelines.miniature.denoiser import build_pixart
@@ -25,12 +27,21 @@ from pipelines.models.rewards.reward import SETTINGS_FILE, WEIGHTS_FILE
 from pipelines.models.rewards.task_tokens import TaskTokenReward
 from pipelines.models.scorers.scorer import Sample
 from pipelines.models.scorers.trained import TrainedReward
+from pipelines.schemas.training import RewardScore
 from pipelines.stages.encode import Encode, Encoders
 from pipelines.stages.examples import Examples
 from pipelines.stages.imported import ImportedLabels, ImportedPictures, PairFiles
 from pipelines.stages.reward import Reward
 from pipelines.training.data import Materials, Randomness
-from pipelines.training.reward import TIMES, RewardObjective, accuracy_by_time, scores_by_time
+from pipelines.training.reward import (
+    SCORES_FILE,
+    TIMES,
+    Measurement,
+    RewardObjective,
+    accuracy_by_time,
+    measure,
+    scores_by_time,
+)
 from support.tiny import family_at, write_tiny
 from support.training import TEXTS, reader, write_world
 
@@ -97,6 +108,17 @@ def test_a_reloaded_model_scores_as_the_trained_one(trained):
 def test_the_export_is_no_second_copy_of_the_generator(trained):
     _, checkpoint = trained
     assert {path.name for path in (checkpoint / "export").iterdir()} == {WEIGHTS_FILE, SETTINGS_FILE}
+
+
+def test_held_out_scores_are_the_same_from_a_worker_and_are_not_computed_twice(trained, tmp_path):
+    objective, checkpoint = trained
+    materials = objective.materials
+    job = Measurement(MODEL, objective.policy, checkpoint / "export", materials, device="cpu")
+    found = here(measure, job, folder=tmp_path / "held", on_report=None) / SCORES_FILE
+    scores = scores_by_time(opened(objective, checkpoint / "export"), materials.open(), dimensions=MODEL.dimensions)
+    assert list(from_table(pq.read_table(found), RewardScore)) == scores
+    again = Measurement(MODEL, objective.policy, tmp_path / "nowhere", materials, device="cpu")
+    assert here(measure, again, folder=tmp_path / "held", on_report=None) / SCORES_FILE == found
 
 
 @pytest.mark.parametrize("change", ["missing", "unexpected", "shape"])
