@@ -16,10 +16,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from infra.cluster.watchdog import watched
 from infra.config import ConfigError
 from infra.dag.stage import Resources
 
@@ -27,6 +28,7 @@ SPARE_CPUS = 8
 LOCAL, AUTO = "local", "auto"
 ANSWER_S = 25.0
 """Seconds in which a cluster must answer."""
+UNREACHABLE = "check that the cluster runs, its address and port (ray start prints them), and the firewall between"
 KNOCK_S = 4.0
 """Seconds in which its port must take a connection."""
 WAIT_FOR_GPUS = "SALON_WAIT_FOR_GPUS"
@@ -66,23 +68,55 @@ def require_address(address: str) -> None:
 
 
 def require_reachable(address: str) -> None:
-    """Raises ConfigError, within 30 s, where no cluster answers at HOST:PORT or ray://HOST:PORT."""
-    require_address(address)
+    """Raises ConfigError, within 30 s, where no cluster answers at the address: auto, HOST:PORT or ray://HOST:PORT.
+
+    `local` is what RAY_ADDRESS says, which must be set then; `auto` is that too, or else the cluster of this machine.
+    """
+    said = f"--address {address}"
+    if (given := os.environ.get("RAY_ADDRESS")) and address in (LOCAL, AUTO):
+        address, said = given, f"RAY_ADDRESS={given}"
+    try:
+        require_address(address)
+    except ConfigError as error:
+        raise ConfigError(f"{said}: {error}") from error
+    if address != AUTO:
+        _knock(address, said=said)
+    if not (_client_answers if address.startswith("ray://") else _cluster_answers)(address):
+        where = "on this machine" if address == AUTO else "there"
+        raise ConfigError(f"{said}: no Ray cluster answers {where}; {UNREACHABLE}")
+
+
+def _knock(address: str, *, said: str) -> None:
+    """Raises ConfigError where the port takes no connections."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    remedy = "check that the cluster runs, its address and port (ray start prints them), and the firewall between"
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S).close()
     except OSError as error:
-        raise ConfigError(f"--address {address}: nothing takes connections there ({error}); {remedy}") from error
-    if address.startswith("ray://"):
-        return
-    check = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+        raise ConfigError(f"{said}: nothing takes connections there ({error}); {UNREACHABLE}") from error
+
+
+def _cluster_answers(address: str) -> bool:
+    """Whether a GCS answers, asked in a process of its own: Ray's own attempt cannot be bounded."""
+    which = [] if address == AUTO else ["--address", address]
+    check = [sys.executable, "-m", "ray.scripts.scripts", "health-check", *which]
     try:
-        healthy = subprocess.run(check, capture_output=True, timeout=ANSWER_S, check=False).returncode == 0
+        return subprocess.run(check, capture_output=True, timeout=ANSWER_S, check=False).returncode == 0
     except subprocess.TimeoutExpired:
-        healthy = False
-    if not healthy:
-        raise ConfigError(f"--address {address}: no Ray cluster answers there; {remedy}")
+        return False
+
+
+def _client_answers(address: str) -> bool:
+    """Whether what listens at ray://HOST:PORT speaks Ray Client's protocol, gRPC."""
+    try:
+        import grpc
+    except ImportError as error:
+        raise ConfigError(f"{address} needs Ray Client; pip install 'ray[client]', or give HOST:PORT") from error
+    with grpc.insecure_channel(address.removeprefix("ray://")) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=ANSWER_S)
+        except grpc.FutureTimeoutError:
+            return False
+    return True
 
 
 def local_gpus() -> int | None:
@@ -121,7 +155,7 @@ def require_usable(address: str, resources: Sequence[Resources]) -> None:
         found = local_gpus()
         if found is not None:
             require_gpus(resources, there=found, place="this machine")
-    elif address not in (LOCAL, AUTO):
+    else:
         require_reachable(address)
 
 
@@ -165,7 +199,8 @@ def connected(address: str = LOCAL, *, workers: int = 2, resources: Sequence[Res
     try:
         there = max((node["Resources"].get("GPU", 0.0) for node in ray.nodes() if node["Alive"]), default=0.0)
         require_gpus(resources, there=there, place="the cluster")
-        yield
+        with watched() if local else nullcontext():
+            yield
     finally:
         ray.shutdown()
 
