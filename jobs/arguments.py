@@ -43,7 +43,7 @@ class Parser(argparse.ArgumentParser):
 
 def root_flag(parser: argparse.ArgumentParser) -> None:
     """`--root`: the folder of the store."""
-    text = "the store: a folder of artifacts and runs (default: %(default)s)"
+    text = "the store, a folder; it is made where there is none (default: %(default)s)"
     parser.add_argument("--root", type=checked_root, default=Path(DEFAULT_ROOT), metavar="FOLDER", help=text)
 
 
@@ -54,13 +54,15 @@ def run_flag(parser: Any, *, text: str = "name of a run (default: the newest)") 
 
 def run_name_flag(parser: argparse.ArgumentParser) -> None:
     """`--run-name`: what a new run is called."""
-    text = "name of this run, for salon show and salon sql: letters, digits, '.', '_', '-' (default: recipe and time)"
+    text = "name of this run, by which the other commands find it; letters, digits, '.', '_' and '-' (default: recipe and "
+    text += "time)"
     parser.add_argument("--run-name", metavar="NAME", type=run_name, default=None, help=text)
 
 
 def address_flag(parser: argparse.ArgumentParser) -> None:
     """`--address`: the Ray cluster that computes."""
-    text = "Ray cluster: local, auto, HOST:PORT or ray://HOST:PORT (default: RAY_ADDRESS, or a local one for this run)"
+    text = "Ray cluster: local, auto, HOST:PORT or ray://HOST:PORT (default: the one that the environment variable "
+    text += "RAY_ADDRESS names, or else a local one for this run)"
     parser.add_argument("--address", metavar="ADDRESS", type=ray_address, default="local", help=text)
 
 
@@ -146,14 +148,16 @@ def require_writable(root: Path) -> None:
 def common(parser: argparse.ArgumentParser) -> None:
     """Flags of every command that is about a recipe's stages."""
     root_flag(parser)
-    parser.add_argument("--only", metavar="STAGE", help="only this stage; its parents must be in the store")
-    parser.add_argument("--from", dest="start", metavar="STAGE", help="this stage and all that depend on it")
-    parser.add_argument("--until", metavar="STAGE", help="this stage and all that it depends on")
-    again = "compute this stage again although it is in the store; may be given several times"
-    parser.add_argument("--force", metavar="STAGE", action="append", default=[], help=again)
-    parser.add_argument("--retry-errors", action="store_true", help="compute quarantined rows again")
-    parser.add_argument("--strict-code", action="store_true", help="compute again what was made with other source code")
-    parser.add_argument("--verify", action="store_true", help="check the hash of every file in the store first")
+    which = parser.add_argument_group("which stages (default: all of the recipe)")
+    which.add_argument("--only", metavar="STAGE", help="only this stage; its parents must be in the store")
+    which.add_argument("--from", dest="start", metavar="STAGE", help="this stage and every stage that depends on it")
+    which.add_argument("--until", metavar="STAGE", help="this stage and every stage that it depends on")
+    anew = parser.add_argument_group("what is computed again (default: nothing that the store holds)")
+    again = "this stage, although the store holds it; may be given several times"
+    anew.add_argument("--force", metavar="STAGE", action="append", default=[], help=again)
+    anew.add_argument("--retry-errors", action="store_true", help="rows that failed and were left out")
+    anew.add_argument("--strict-code", action="store_true", help="stages that were computed with other source code")
+    anew.add_argument("--verify", action="store_true", help="files whose content has changed; every hash is checked")
 
 
 def build(parser: Parser, argv: Sequence[str]) -> tuple[argparse.Namespace, Stage, dict[str, Any]]:
@@ -188,8 +192,9 @@ def _complete(parser: Parser, recipe: Recipe | None) -> Parser:
     text = (parser.description or "").strip()
     if recipe is not None:
         text += f"\n\nRecipe {recipe.__name__}: {described(recipe)}"
-    whole = Parser(prog=parser.prog, description=text, parents=[parser], add_help=False)
-    hint = "; salon … RECIPE --help lists its flags" if recipe is None else ""
+    usage = "%(prog)s RECIPE [FLAG …]"
+    whole = Parser(prog=parser.prog, usage=usage, description=text, parents=[parser], add_help=False)
+    hint = f"; {parser.prog} RECIPE --help lists its flags too" if recipe is None else ""
     whole.add_argument("recipe", help=f"one of {', '.join(recipe_names())}, or module:function of your own{hint}")
     if recipe is not None:
         add_recipe_flags(whole, recipe)

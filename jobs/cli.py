@@ -11,23 +11,39 @@ from infra.config import ConfigError
 from infra.store.record import NewerRecord
 
 COMMANDS = {
-    "run": "compute what a recipe is missing",
-    "plan": "say what run would do, and why",
-    "import": "preference pairs of other formats into the store",
-    "export": "the pairs of a run in other formats",
-    "sql": "query every dataset with DuckDB",
-    "submit": "run a recipe on a Ray cluster",
-    "show": "the runs of a store and their artifacts",
-    "explain": "what one artifact is made of, and what it differs in",
-    "gc": "remove artifacts no run uses",
-    "report": "write or open the report of a run",
+    "run": "compute the stages of a recipe that the store does not hold yet",
+    "plan": "say what run would compute, and why; compute nothing",
+    "submit": "run a recipe as a job of a Ray cluster",
+    "report": "say where the report of a run is",
+    "show": "list the runs of a store and their stages",
+    "sql": "query the tables of every stage with DuckDB",
+    "explain": "say what the rows of a stage were made from",
+    "import": "read preference pairs of other formats into the store",
+    "export": "write the pairs of a run in other formats",
+    "gc": "remove what no run needs any more",
 }
+ABOUT = (
+    "usage: salon COMMAND [FLAG …]",
+    "",
+    "Salon tunes image and video generators on preferences. A recipe is a graph of stages; the store,",
+    "a folder (--root), keeps what each stage has computed, and nothing is computed twice.",
+    "",
+    "commands:",
+)
+BEGIN = (
+    "",
+    "A first run of the whole loop, a few minutes on two cores:",
+    "  salon run miniature --prompts 60 --evaluation 60",
+    "  salon report",
+    "",
+    "salon COMMAND --help lists the flags of a command, salon run RECIPE --help those of a recipe too.",
+)
 
 
 def usage() -> str:
-    """The list of commands."""
-    lines = [f"  salon {name:<8} {text}" for name, text in COMMANDS.items()]
-    return "usage: salon COMMAND …\n\n" + "\n".join(lines) + "\n\nsalon COMMAND --help says more."
+    """What Salon is, its commands, and where to begin."""
+    lines = [f"  {name:<8} {text}" for name, text in COMMANDS.items()]
+    return "\n".join([*ABOUT, *lines, *BEGIN])
 
 
 def guarded(command: str, argv: list[str]) -> int:

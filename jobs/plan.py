@@ -1,4 +1,7 @@
-"""`salon plan RECIPE`: hit, partial or miss for every stage, rows to do, what differs. Imports neither torch nor ray."""
+"""Says of every stage of a recipe whether the store holds it (hit), a part of it (partial) or nothing of it (miss).
+
+It also says how many rows are to do, and why. It computes nothing, and needs neither weights nor pairs.
+"""
 
 from __future__ import annotations
 

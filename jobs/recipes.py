@@ -116,10 +116,12 @@ class Flag:
 
     def help(self) -> str:
         """Description, bounds and default, in words."""
-        notes = []
-        for name, words in (("ge", "at least"), ("gt", "above"), ("le", "at most"), ("lt", "below")):
-            if (bound := self.bound(name)) is not None:
-                notes.append(f"{words} {bound:g}" if abs(bound) < 1e6 else f"{words} {bound}")
+        bounds = {name: _number(self.bound(name)) for name in ("ge", "gt", "le", "lt") if self.bound(name) is not None}
+        if {"ge", "le"} <= set(bounds):
+            notes = [f"{bounds['ge']} to {bounds['le']}"]
+        else:
+            words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+            notes = [f"{words[name]} {bound}" for name, bound in bounds.items()]
         if self.default is inspect.Parameter.empty:
             notes.append("required")
         elif self.plain is bool:
@@ -129,6 +131,11 @@ class Flag:
             notes.append(f"default: {shown}")
         text = self.description + (f" ({'; '.join(notes)})" if notes else "")
         return text.strip().replace("%", "%%")
+
+
+def _number(value: float) -> str:
+    """1000000 and not 1e+06, 0.5 and not 0.500000."""
+    return str(int(value)) if value == int(value) else f"{value:g}"
 
 
 def flags_of(recipe: Recipe) -> dict[str, Flag]:
@@ -150,7 +157,7 @@ def flags_of(recipe: Recipe) -> dict[str, Flag]:
 
 def add_recipe_flags(parser: argparse.ArgumentParser, recipe: Recipe) -> None:
     """One `--flag VALUE` each; `--flag` and `--no-flag` for a bool."""
-    group = parser.add_argument_group("recipe flags")
+    group = parser.add_argument_group(f"flags of the recipe {recipe.__name__}")
     for name, flag in flags_of(recipe).items():
         given: dict[str, Any] = {"dest": f"recipe.{name}", "default": argparse.SUPPRESS, "help": flag.help()}
         if flag.plain is bool:
@@ -158,9 +165,16 @@ def add_recipe_flags(parser: argparse.ArgumentParser, recipe: Recipe) -> None:
         elif flag.choices:
             given["metavar"] = "{" + ",".join(flag.choices) + "}"
         else:
-            several = typing.get_origin(flag.plain) is tuple
-            given["metavar"] = f"{name.upper()},…" if several else name.upper()
+            given["metavar"] = _metavar(flag.plain)
         group.add_argument(option(name), **given)
+
+
+def _metavar(kind: Any) -> str:
+    """What stands for a value of this type: N for a whole number, X for another one, A,B,… for several values."""
+    kinds = [kind, *typing.get_args(kind)]
+    if any(typing.get_origin(each) is tuple for each in kinds):
+        return "A,B,…"
+    return "N" if int in kinds else "X" if float in kinds else "TEXT"
 
 
 def option(name: str) -> str:

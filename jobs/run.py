@@ -1,4 +1,7 @@
-"""`salon run RECIPE`: computes what is missing; what is finished is never done again."""
+"""Computes the stages of a recipe that the store does not hold yet.
+
+What is finished is never computed again: to resume an interrupted run, give the same command again.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,9 @@ from infra.dag.stage import topological
 from infra.store.artifacts import Store
 from jobs.arguments import Parser, address_flag, build, common, require_writable, run_name_flag
 from jobs.progress import Console
+
+WORKING_DIR = "working_dir_files"
+"""The folder in which Ray unpacks the working directories of jobs."""
 
 
 def main(argv: list[str]) -> int:
@@ -32,6 +38,11 @@ def main(argv: list[str]) -> int:
     require_usable(parsed.address, resources)
     policy = CachePolicy(retry_errors=parsed.retry_errors, strict_code=parsed.strict_code, verify=parsed.verify)
     console = Console()
+    if WORKING_DIR in parsed.root.absolute().parts:
+        console.said(
+            f"--root {parsed.root} lies in this job's copy of the source, which Ray removes; give an absolute path on a "
+            "disk that all machines share"
+        )
     again = [word for word in argv if word != "--retry-errors"]
     resume = f"salon run {shlex.join(again)}"
     with RayExecutor(parsed.address, resources=resources) as executor:

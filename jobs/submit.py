@@ -1,7 +1,7 @@
-"""`salon submit RECIPE --address http://HOST:8265 --root DIR`: salon run as a Ray job, followed to its own exit code.
+"""Runs a recipe as a job of a Ray cluster, shows its output, and ends with its exit status.
 
-The root must be an absolute path on a disk all machines share: the job runs in a copy of the source. The flags of salon run
-and of the recipe are checked here first. Submitting the same again follows the same job.
+The source is uploaded, and the job runs in that copy: --root must be an absolute path on a disk that all machines share.
+All flags are checked here first. While a job runs, submitting the same again follows that job.
 """
 
 from __future__ import annotations

@@ -123,6 +123,20 @@ def test_the_rayjob_mounts_the_store_it_is_told_to_write_to():
         assert root in mounts
 
 
+def test_the_rayjob_wants_a_token_and_labels_its_groups():
+    cluster = yaml.safe_load(MANIFESTS["rayjob.yaml"])["spec"]["rayClusterSpec"]
+    assert cluster["authOptions"] == {"mode": "token"} and cluster["autoscalerOptions"]["version"] == "v2"
+    assert [group["labels"]["salon.io/group"] for group in cluster["workerGroupSpecs"]] == ["cpu", "gpu"]
+
+
+def test_the_cluster_launcher_takes_the_labels_of_its_machines():
+    from ray.autoscaler._private.util import validate_config
+
+    cluster = yaml.safe_load(MANIFESTS["cluster.yaml"])
+    validate_config(cluster | {"cluster_synced_files": []})
+    assert {kind["labels"]["salon.io/group"] for kind in cluster["available_node_types"].values()} == {"cpu", "gpu"}
+
+
 def test_manifests_run_the_ray_that_is_pinned():
     pinned = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split())
     assert yaml.safe_load(MANIFESTS["rayjob.yaml"])["spec"]["rayClusterSpec"]["rayVersion"] == pinned["ray"]

@@ -220,7 +220,7 @@ def test_help_lists_choices_bounds_and_defaults(capsys):
         guarded("plan", ["miniature", "--help"])
     out = " ".join(capsys.readouterr().out.split())
     assert "prompts -> render -> pair" in out and "--zero {0,1,2,3}" in out
-    assert "training captions (at least 6; at most 3000; default: 900)" in out
+    assert "training captions (6 to 3000; default: 900)" in out
     assert "default None" not in out and "default ()" not in out
 
 

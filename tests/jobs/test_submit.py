@@ -32,7 +32,8 @@ def head():
     """(dashboard address, environment of its clients) of a Ray head with token authentication."""
     folder = Path(tempfile.mkdtemp(prefix="salon-", dir="/tmp"))  # short: it holds sockets
     (folder / "token").write_text("0123456789abcdef" * 2)
-    environment = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token")}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # `python` of a job is the environment's
+    environment = os.environ | {"PATH": path, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token")}
     port, dashboard, agent = free_port(), free_port(), free_port()
     command = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--disable-usage-stats"]
     command += ["--port", str(port), "--dashboard-port", str(dashboard), "--dashboard-agent-listen-port", str(agent)]
@@ -116,6 +117,43 @@ def test_one_job_for_one_submission_and_its_own_exit_code(submit, tmp_path, salo
     assert status == 0
     job = next(line for line in out.splitlines() if line.startswith("job ")).split()[1]
     assert job.endswith("-2") and "ray job stop --address" in out
+
+
+def test_ray_job_submit_runs_a_recipe_from_a_checkout(head):
+    address, environment = head
+    typed = "--working-dir . -- python -m jobs.run miniature --prompts 6 --evaluation 6 --until pair --workers 1"
+    line = [str(Path(sys.executable).parent / "ray"), "job", "submit", "--address", address, *typed.split()]
+    done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    out = done.stdout + done.stderr
+    assert done.returncode == 0, out
+    assert "pair         done" in out and "--root salon-store lies in this job's copy of the source" in out
+
+
+def test_the_upload_is_the_source_and_small(tmp_path):
+    from zipfile import ZipFile
+
+    from ray._private.runtime_env.packaging import create_package
+
+    package = tmp_path / "package.zip"
+    create_package(str(ROOT), package, include_gitignore=True)
+    with ZipFile(package) as archive:
+        names = {name.split("/")[0] for name in archive.namelist()}
+    assert {"infra", "actors", "pipelines", "jobs"} <= names
+    assert not names & {".git", ".venv", ".github", ".ci", "tests", "salon-store"}
+    assert package.stat().st_size < 30 * 2**20
+
+
+@pytest.mark.parametrize("token", [None, "another" * 6])
+def test_a_client_without_the_token_of_the_head_is_told_what_to_set(head, tmp_path, token):
+    address, environment = head
+    there = {name: value for name, value in environment.items() if not name.startswith("RAY_AUTH")}
+    if token:
+        (tmp_path / "token").write_text(token)
+        there |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}
+    line = [sys.executable, "-m", "jobs.cli", "submit", RECIPE, "--root", "/tmp/x", "--address", address]
+    done = subprocess.run(line, env=there, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
+    assert f"--address {address}: the cluster wants a token; set RAY_AUTH_MODE=token here" in done.stderr
 
 
 def test_flags_are_checked_before_anything_is_submitted(salon):
