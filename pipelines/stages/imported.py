@@ -173,6 +173,11 @@ class ImportedLabels(TableStage, Labels):
     max_error_share: float = Field(1.0, ge=0, le=1, exclude=True)
     "What is broken is left out and said; the rest is used."
 
+    @property
+    def shown(self) -> Pictures:
+        """The imported ones."""
+        return self.pictures
+
     def run(self, context: Context) -> Iterator[Preference]:
         """A row for each pair that can be used, by id."""
         there = context.table(self.pictures, ["id"])["id"].combine_chunks()

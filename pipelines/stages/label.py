@@ -13,21 +13,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Int8
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from infra.config import ConfigError
 from infra.dag.stage import Context, Inputs, TableStage
 from pipelines.algorithms.prompting.opinion import OVERALL
 from pipelines.algorithms.voting.audit import audit
-from pipelines.algorithms.voting.ballots import CHOICES, Answers, Consistency, answers, ballots
+from pipelines.algorithms.voting.ballots import CHOICES, NOTHING, Answers, Consistency, answers, ballots
+from pipelines.algorithms.voting.calibrated import CalibratedJury
 from pipelines.algorithms.voting.dawid_skene import DawidSkene
 from pipelines.algorithms.voting.panel import Majority, Unanimous, Verdicts
 from pipelines.schemas.votes import DimensionMargin, JurorStatistics, Preference
+from pipelines.stages.human_labels import choices_of_people
 from pipelines.stages.judge import Judge
 from pipelines.stages.pair import PairSamples
-from pipelines.stages.sources import Labels
+from pipelines.stages.sources import Labels, Pictures
 
-Panel = Annotated[Majority | Unanimous | DawidSkene, Field(discriminator="kind")]
+Panel = Annotated[Majority | Unanimous | DawidSkene | CalibratedJury, Field(discriminator="kind")]
 
 
 SIGNS = {"a": 1.0, "tie": 0.0, "b": -1.0}
@@ -95,6 +97,8 @@ class Label(TableStage, Labels):
     "What the two answers of a juror to the two orders come to."
     panel: Panel = Majority()
     "How the ballots of the jurors become one choice."
+    truth: Labels | None = None
+    "Labels of people on some of the pairs, from which the panel `calibrated` learns how far each juror is to be believed."
     dimension: str = OVERALL
     "The dimension whose choice is the preference, where `weights` are not given."
     weights: dict[str, float] = Field(default_factory=dict[str, float])
@@ -107,6 +111,25 @@ class Label(TableStage, Labels):
             raise ValueError(f"weights of dimensions must be at least 0 and not all 0, got {weights}")
         return weights
 
+    @model_validator(mode="after")
+    def _calibratable(self) -> Label:
+        if isinstance(self.panel, CalibratedJury) != (self.truth is not None):
+            raise ConfigError(
+                "label: the panel `calibrated` and labels of people, `truth`, need one another; give both, for instance "
+                "labels from `import_labels`, or leave both out"
+            )
+        return self
+
+    @property
+    def shown(self) -> Pictures:
+        """The pictures of the pairs."""
+        return self.pairs.pictures
+
+    @property
+    def has_probability(self) -> bool:
+        """Where the jury was calibrated and one dimension decides."""
+        return isinstance(self.panel, CalibratedJury) and not self.weights
+
     def run(self, context: Context) -> Iterator[Preference]:
         """Preferences in the order of the pairs; a pair without a vote in the deciding dimension has none."""
         votes = context.table(self.votes, ["pair_id", "juror", "order", "choice", "score", "dimension"])
@@ -116,7 +139,15 @@ class Label(TableStage, Labels):
             raise ConfigError(
                 f"label needs votes in {', '.join(needed)}, got {', '.join(names)}; change dimension or weights"
             )
-        judged = {name: self._judged(votes.filter(pc.equal(votes["dimension"], name))) for name in names}
+        people = {} if self.truth is None else choices_of_people(context, self.pairs, self.truth)
+        if self.truth is not None and (missing := sorted(set(names) - set(people))):
+            raise ConfigError(
+                f"label: jurors vote in {', '.join(missing)}, where people have labelled nothing; label it, or leave it "
+                "out of the jury's questionnaires"
+            )
+        judged = {
+            name: self._judged(votes.filter(pc.equal(votes["dimension"], name)), people.get(name, {})) for name in names
+        }
         context.emit("jurors", [row for name in names for row in judged[name].audit(name)])
         context.emit("dimensions", self._margins(judged))
         decided = 0
@@ -138,12 +169,16 @@ class Label(TableStage, Labels):
             )
         context.metric("decided_pairs", decided)
 
-    def _judged(self, votes: pa.Table) -> JudgedDimension:
-        """The panel's choices in one dimension."""
+    def _judged(self, votes: pa.Table, people: Mapping[str, str]) -> JudgedDimension:
+        """The panel's choices in one dimension; `people`: theirs, by pair."""
         columns = {name: votes[name].to_pylist() for name in ("pair_id", "juror", "order", "choice", "score")}
         given = answers(columns["pair_id"], juror=columns["juror"], order=columns["order"], choice=columns["choice"])
         said = ballots(given, options=self.consistency)
         scores = mean_scores(columns["pair_id"], columns["juror"], columns["score"])
+        if isinstance(self.panel, CalibratedJury):
+            truth = [CHOICES.index(people[pair]) if pair in people else NOTHING for pair in given.pair_ids]
+            calibration = self.panel.fit(given, truth=np.array(truth, dtype=np.int8), ballots=said)
+            return JudgedDimension(given, said, calibration.verdicts(given, ballots=said), scores)
         return JudgedDimension(given, said, self.panel.verdicts(said), scores)
 
     @staticmethod

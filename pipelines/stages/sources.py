@@ -31,6 +31,11 @@ class Labels(Stage):
     tables: ClassVar[Mapping[str, type]] = {"dimensions": DimensionMargin}
 
     @property
+    def shown(self) -> Pictures:
+        """The pictures or clips that the preferences are about."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what its preferences are about")
+
+    @property
     def has_probability(self) -> bool:
         """Whether a preference says how probable it is that it is right."""
         return False

@@ -1,10 +1,24 @@
-"""Votes to scores: the mean over orders takes out a bias for a position."""
+"""Votes to scores and preferences: the mean over orders takes out a position's bias; people's labels calibrate the jury."""
 
 import math
+from types import SimpleNamespace
 
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from infra.config import ConfigError
 from pipelines.algorithms.prompting.opinion import Opinion
-from pipelines.stages.judge import vote_of
-from pipelines.stages.label import mean_scores
+from pipelines.algorithms.voting.calibrated import CalibratedJury
+from pipelines.miniature import generators, jurors
+from pipelines.miniature.prompts import Grammar
+from pipelines.schemas.votes import Pair
+from pipelines.stages.imported import ImportedLabels, ImportedPictures, PairFiles
+from pipelines.stages.judge import Judge, vote_of
+from pipelines.stages.label import Label, mean_scores
+from pipelines.stages.pair import PairSamples
+from pipelines.stages.prompts import WritePrompts
+from pipelines.stages.render import Render
 
 ROW = {"id": "v", "pair_id": "p", "juror": "j", "dimension": "overall"}
 
@@ -46,3 +60,74 @@ def test_jurors_count_equally_however_many_answers_are_missing():
 
 def test_a_pair_without_scores_is_zero():
     assert mean_scores(["p"], ["j"], [None]) == {"p": 0.0}
+
+
+class Stored:
+    """A context: tables by stage name, and pictures whose file is named after their content."""
+
+    def __init__(self, tables):
+        self.tables, self.emitted, self.metrics = tables, {}, {}
+
+    def table(self, stage, columns=None, *, name=None):
+        return pa.Table.from_pylist(self.tables[stage.name if name is None else f"{stage.name}/{name}"])
+
+    def rows(self, stage):
+        return [Pair(**row) for row in self.tables[stage.name]]
+
+    def lookup(self, stage):
+        def take(ids, columns):
+            return pa.table({columns[0]: [{"bytes": name.split("-")[-1].encode()} for name in ids]})
+
+        return SimpleNamespace(take=take)
+
+    def emit(self, name, rows):
+        self.emitted[name] = list(rows)
+
+    def metric(self, name, value):
+        self.metrics[name] = value
+
+
+def label_stage(**options):
+    roster = generators.shipped()[:2]
+    prompts = WritePrompts(source=Grammar(train=6, evaluation=6))
+    pictures = Render(prompts=prompts, roster=roster, samples={one.name: 1 for one in roster})
+    pairs = PairSamples(pictures=pictures)
+    return Label(pairs=pairs, votes=Judge(pairs=pairs, pictures=pictures, jury=jurors.shipped()), **options)
+
+
+def people():
+    return ImportedLabels(pictures=ImportedPictures(source=PairFiles()))
+
+
+def test_a_jury_calibrated_on_labels_of_people_gives_a_probability_whichever_picture_they_call_a():
+    generator = np.random.default_rng(0)
+    truth = generator.choice(["a", "b"], size=400)
+    both = {"generator_a": "x", "generator_b": "y", "prompt_id": "q", "text": "t"}
+    pairs = [{"id": f"p{n:03d}", "picture_a": f"r-{n}a", "picture_b": f"r-{n}b"} | both for n in range(400)]
+    votes = []
+    for n, right in enumerate(truth):
+        word = right if generator.random() < 0.8 else "b" if right == "a" else "a"
+        for juror, order, said_ in (("good", "ab", word), ("good", "ba", word), ("lazy", "ab", "a"), ("lazy", "ba", "b")):
+            votes.append({"pair_id": f"p{n:03d}", "juror": juror, "order": order, "choice": said_, "score": None})
+    turned = [n % 2 == 1 for n in range(200)]
+    labels = [
+        {"id": f"i{n}", "text": "t", "picture_a": f"i-{n}{'b' if t else 'a'}", "picture_b": f"i-{n}{'a' if t else 'b'}"}
+        | {"choice": {"a": "b", "b": "a"}[truth[n]] if t else str(truth[n])}
+        for n, t in enumerate(turned)
+    ]
+    outside = {"pair_id": "other", "dimension": "VQ", "margin": 1.0}
+    stage = label_stage(panel=CalibratedJury(), truth=people())
+    tables = {"pair": pairs, "judge": [vote | {"dimension": "overall"} for vote in votes], "import_labels": labels}
+    found = list(stage.run(Stored(tables | {"import_labels/dimensions": [outside]})))
+    unseen = found[200:]
+    right = np.mean([row.choice == truth[200 + n] for n, row in enumerate(unseen)])
+    assert right > 0.75
+    assert abs(np.mean([row.probability for row in unseen]) - right) < 0.06
+    assert stage.has_probability and not label_stage().has_probability
+
+
+def test_a_calibrated_panel_without_labels_of_people_is_refused_and_so_are_labels_that_nothing_uses():
+    with pytest.raises(ConfigError, match="need one another"):
+        label_stage(panel=CalibratedJury())
+    with pytest.raises(ConfigError, match="need one another"):
+        label_stage(truth=people())
