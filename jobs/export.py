@@ -1,6 +1,6 @@
 """`salon export FORMAT OUT`: the pairs of a run, judged or imported, in one of the field's formats.
 
-OUT is a new folder. What a format cannot say is named; ties are left out where it has none, and counted.
+OUT is a new folder. The command names what the format cannot hold; ties are left out and counted if it has none.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from pipelines.schemas.votes import DimensionMargin, Preference
 
 LABELS = ("label", "import_labels")
 PICTURES = {"render": Picture, "import": Picture, "import_clips": Clip}
-AT_ONCE = 256
-"""Pairs in memory."""
+BATCH_PAIRS = 256
+"""Pairs held in memory."""
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Judged:
         return sorted(self._margins["dimension"].unique().to_pylist()) if self._margins.num_rows else []
 
     def pairs(self, *, ties: bool) -> Iterator[PairWithMedia]:
-        """In the order in which their pictures lie; ties are left out and counted unless they are wanted."""
+        """The pairs in the order of their pictures' files; ties are left out and counted unless they are wanted."""
         names = [n for n in Preference.__dataclass_fields__ if not n.startswith("votes") and n != "prompt_id"]
         table = self.labels.table(Preference, names)
         # The first four characters of a picture's id are its maker's or its file's: both sides are read front to back.
@@ -70,8 +70,8 @@ class Judged:
             self.ties = pc.sum(tied).as_py() or 0
             table = table.filter(pc.invert(tied))
         reader = RowReader(self.pictures.directory, tuple(self.pictures.record.files), self.row, kept=4)
-        for start in range(0, table.num_rows, AT_ONCE):
-            yield from self._batch(table.slice(start, AT_ONCE), reader)
+        for start in range(0, table.num_rows, BATCH_PAIRS):
+            yield from self._batch(table.slice(start, BATCH_PAIRS), reader)
 
     def _batch(self, table: pa.Table, reader: RowReader) -> Iterator[PairWithMedia]:
         data = {}
@@ -136,7 +136,7 @@ def written(format: str, out: Path, found: Judged, *, renamed: Mapping[str, str]
         pairs = found.pairs(ties=kind.ties)
         kind.write(pairs, temporary, layout=Layout(found.medium, found.dimensions, renamed))
         if not found.written:
-            raise ConfigError(f"there is no pair to write; {found.ties} ties, which {kind.name} cannot say")
+            raise ConfigError(f"there is no pair to write; {found.ties} ties, which {kind.name} cannot hold")
         if out.is_dir():
             out.rmdir()
         temporary.rename(out)
@@ -149,7 +149,7 @@ def main(argv: list[str]) -> int:
     parser = Parser(prog="salon export", description=__doc__)
     parser.add_argument("format", help=f"one of {', '.join(FORMATS)}")
     parser.add_argument("out", type=new_folder, help="the folder to write, which must not be there yet")
-    names = "a column of the format, and what the files shall call it"
+    names = "a column's name in the format and its name in the files"
     parser.add_argument("--map", metavar="OLD=NEW", action="extend", nargs="+", default=[], help=names)
     run_flag(parser, text="name of a run (default: the newest that has labels)")
     parser.add_argument("--labels", metavar="NODE", help="which labels, where a run has several")
@@ -159,9 +159,9 @@ def main(argv: list[str]) -> int:
     renamed = written_names(parsed.map, format=kind.name, flag="--map")
     found = judged(open_store(parsed.root), parsed.run, parsed.labels)
     written(kind.name, parsed.out, found, renamed=renamed)
-    print(f"{found.written} pairs written to {parsed.out}; {kind.name} cannot say: {kind.silent}")
+    print(f"{found.written} pairs written to {parsed.out}; not in format {kind.name}: {kind.silent}")
     if found.ties:
-        print(f"{found.ties} ties left out, since {kind.name} has none")
+        print(f"{found.ties} ties left out, since format {kind.name} has none")
     return 0
 
 

@@ -1,8 +1,8 @@
 """`salon import FORMAT FOLDER`: pairs of the field's formats into the store, where recipes find them.
 
 An import is an artifact: its key comes from the contents of the folder's files, so that importing again is a hit, and
-`salon run RECIPE --pairs FOLDER --pairs-format FORMAT` takes it as it is. What cannot be used is left out and said, with
-file and line; the rest is imported.
+`salon run RECIPE --pairs FOLDER --pairs-format FORMAT` takes it as it is. What cannot be used is left out and listed,
+with its file and line; the rest is imported.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def arguments(argv: list[str]) -> Namespace:
     parser = Parser(prog="salon import", description=__doc__)
     parser.add_argument("format", help=f"one of {', '.join(FORMATS)}")
     parser.add_argument("folder", type=existing_folder, help="the folder of the files")
-    names = "a column of the files, and what the format calls it"
+    names = "a column of the files and its name in the format"
     parser.add_argument("--map", metavar="OLD=NEW", action="extend", nargs="+", default=[], help=names)
-    parser.add_argument("--clips", action="store_true", help="the files are clips, though their names do not say so")
+    parser.add_argument("--clips", action="store_true", help="the files are clips, even if their names do not show it")
     root_flag(parser)
     run_name_flag(parser)
     parser.add_argument("--workers", type=positive, default=2, help="processes that read pictures (default: %(default)s)")
@@ -67,21 +67,21 @@ def stages(parsed: Namespace) -> ImportedLabels:
 
 @dataclass(frozen=True)
 class ImportSummary:
-    """What an import came to."""
+    """The result of an import."""
 
     pictures: Artifact
     labels: Artifact
     seconds: float
-    """0 where all of it was there."""
+    """Time spent computing; 0 if everything was in the store already."""
 
     @property
     def imported(self) -> int:
-        """Pairs."""
+        """Number of pairs imported."""
         return self.labels.record.rows
 
     @property
     def left_out(self) -> int:
-        """Rows and files."""
+        """Number of rows and files left out."""
         return self.labels.record.error_rows
 
     def reasons(self) -> Iterator[str]:
@@ -93,7 +93,7 @@ class ImportSummary:
                     yield error.message
 
     def lines(self, root: Path) -> Iterator[str]:
-        """What to tell."""
+        """The lines to print."""
         rate = f", {self.imported / self.seconds:.0f} pairs/s" if self.seconds else ", all there before"
         total = self.imported + self.left_out
         yield f"{self.imported} of {total} pairs imported, {self.left_out} left out{rate}"

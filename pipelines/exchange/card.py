@@ -6,32 +6,32 @@ from collections.abc import Mapping, Sequence
 
 from pipelines.exchange.pairs import Layout
 
-SHOWN = 50  # generators
+MOST_NAMED = 50  # generators that the card lists by name
 TAGS = {"image": ("text-to-image", "image"), "video": ("text-to-video", "video")}
 
 
 def escaped(text: str) -> str:
-    """Text that Markdown and HTML leave as it is, on one line."""
+    """The text on one line, escaped so that Markdown and HTML show it unchanged."""
     plain = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return "".join(f"\\{letter}" if letter in "\\`*_{}[]()#+!|~" else letter for letter in plain)
 
 
 def card(counted: Mapping[str, int], *, generators: Sequence[str], layout: Layout) -> str:
-    """README.md. `counted`: pairs by choice."""
+    """The text of README.md; `counted` holds the number of pairs by choice."""
     medium = layout.medium
     task, modality = TAGS[medium]
     total = sum(counted.values())
-    makers = ", ".join(escaped(name) for name in generators[:SHOWN])
-    makers += f" and {len(generators) - SHOWN} more" if len(generators) > SHOWN else ""
+    makers = ", ".join(escaped(name) for name in generators[:MOST_NAMED])
+    makers += f" and {len(generators) - MOST_NAMED} more" if len(generators) > MOST_NAMED else ""
     columns = {
-        ("id",): "of the pair",
-        ("prompt",): "what was asked for",
+        ("id",): "id of the pair",
+        ("prompt",): "the prompt",
         (f"{medium}_a", f"{medium}_b"): f"the two {modality}s, the files as they were made",
         ("choice",): "a, b or tie",
-        ("agreement",): "share of the voters that said so, in [0, 1]",
+        ("agreement",): "share of the voters who made this choice, in [0, 1]",
         ("score",): "log-odds of a over b",
-        ("generator_a", "generator_b"): "who made them",
-    } | {(f"margin_{name}",): f"how much better a is in {escaped(name)}" for name in layout.dimensions}
+        ("generator_a", "generator_b"): "generators of the two",
+    } | {(f"margin_{name}",): f"by how much a is better than b in {escaped(name)}" for name in layout.dimensions}
     names = {one: escaped(layout.renamed.get(one, one)) for group in columns for one in group}
     meanings = [f"| {', '.join(names[one] for one in group)} | {what} |" for group, what in columns.items()]
     lines = [

@@ -1,8 +1,8 @@
 """prompt, chosen, rejected: the plain form of preference data, as Parquet, JSON lines, a JSON list or CSV.
 
 `chosen` and `rejected` are paths inside the folder or, in Parquet, the files themselves (bytes, or struct<bytes, path> as
-Hugging Face keeps a picture). Optional: `chosen_model`, `rejected_model`, `agreement`, `id`. The chosen one is a. Written
-is Parquet with the files in it, which `datasets.load_dataset` opens as pictures or clips.
+Hugging Face keeps a picture). Optional: `chosen_model`, `rejected_model`, `agreement`, `id`. The chosen sample is a.
+The written form is Parquet that contains the files, which `datasets.load_dataset` opens as pictures or clips.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class ChosenClip:
 
 
 class ChosenRejected(Records):
-    """See the module."""
+    """Chosen and rejected samples, as the module describes them."""
 
     name: ClassVar = "chosen_rejected"
     ties: ClassVar = False
@@ -56,7 +56,7 @@ class ChosenRejected(Records):
     media: ClassVar = ("chosen", "rejected")
 
     def pairs(self, record: SourceRecord) -> Iterable[Row]:
-        """One pair a record."""
+        """One pair per record."""
         agreement = number_of(record, "agreement")
         yield Row(
             place=record.place,

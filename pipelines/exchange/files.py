@@ -1,4 +1,4 @@
-"""Writing without holding: Parquet files of bounded size, a JSON list item by item, pictures and clips once each."""
+"""Streamed writing: Parquet files of bounded size, JSON lists item by item, and each picture or clip once."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ HUGGING_FACE = b"huggingface"
 
 
 def called(row: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
-    """A row's values by the names that the files use."""
+    """The row's values under the column names that the files use."""
     return {renamed.get(name, name): value for name, value in row.items()}
 
 
 def renamed_schema(schema: pa.Schema, renamed: Mapping[str, str]) -> pa.Schema:
-    """The columns under their names in the files, and what tells Hugging Face which of them are pictures."""
+    """The schema with the files' column names, in the metadata of Hugging Face too."""
     found = pa.schema([field.with_name(renamed.get(field.name, field.name)) for field in schema])
     metadata = dict(schema.metadata or {})
     if HUGGING_FACE in metadata:
@@ -36,7 +36,7 @@ def renamed_schema(schema: pa.Schema, renamed: Mapping[str, str]) -> pa.Schema:
 
 
 class ParquetFiles:
-    """`train-00000.parquet`, …: rows are written when 16 MiB are there, a file ends after 512 MiB."""
+    """`train-00000.parquet`, …: a row group holds about 16 MiB or 1,000 rows, a file about 512 MiB."""
 
     def __init__(self, folder: Path, schema: pa.Schema, *, renamed: Mapping[str, str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ class ParquetFiles:
             self.writer.close()
 
     def add(self, row: dict[str, Any]) -> None:
-        """One row, its values by the format's names of the columns."""
+        """Adds one row, keyed by the format's own column names."""
         self.rows.append(called(row, self.renamed))
         self.waiting += sum(_bytes(value) for value in row.values())
         if self.waiting >= GROUP_BYTES or len(self.rows) >= 1000:
@@ -82,7 +82,7 @@ def _bytes(value: Any) -> int:
 
 
 class JsonList:
-    """A JSON list, an item a line."""
+    """A JSON list with one item per line."""
 
     def __init__(self, path: Path, *, renamed: Mapping[str, str]) -> None:
         self.path, self.renamed = path, renamed
@@ -97,19 +97,19 @@ class JsonList:
         self.file.close()
 
     def add(self, item: Mapping[str, Any]) -> None:
-        """One item, its values by the format's names."""
+        """Adds one item, keyed by the format's own names."""
         self.file.write(self.before + json.dumps(called(item, self.renamed), ensure_ascii=False))
         self.before = ",\n"
 
 
 class MediaFiles:
-    """Files called by their content: a picture of many pairs is written once."""
+    """Files named by a hash of their content, so that a picture used in many pairs is written once."""
 
     def __init__(self, root: Path, folder: str) -> None:
         self.root, self.folder = root, folder
 
     def add(self, data: bytes) -> str:
-        """The file's name, relative to the root."""
+        """Writes the file unless it exists; returns its name relative to the root."""
         digest = hashlib.sha256(data).hexdigest()
         name = f"{self.folder}/{digest[:2]}/{digest[:32]}{ending(data)}"
         path = self.root / name

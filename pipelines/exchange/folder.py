@@ -1,7 +1,7 @@
-"""A folder of pairs in any format as one Arrow table: a row a pair, without its pictures, with what is wrong with it.
+"""A folder of pairs in any format as Arrow batches: one row per pair, without its pictures, with its error if it has one.
 
-Ids are content ids: of the file's hash, the row, the hashes of the files it names and how it was read. Another file in the
-folder is other rows and leaves these as they are.
+Ids are hashes of the file's content, the row's number, the contents of the files that the row names, and the reading
+options. Adding a file to the folder adds rows and changes no other id.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pipelines.exchange.media import CLIPS
 from pipelines.exchange.pairs import CHOICES, BadRow, Fault, Format, Listing, Media, Row
 
 VERSION = 1
-"""Of the reading: raise by hand when it says something else of the same files."""
+"""Version of the reading; raise it by hand when the same files are to give other rows."""
 BATCH = 4096
 TEXT, NUMBER = pa.string(), pa.float64()
 SCHEMA = pa.schema(
@@ -36,12 +36,12 @@ SCORES = {"a": 1.0, "b": -1.0, "tie": 0.0}
 
 
 def listing_of(folder: Path) -> Manifest:
-    """The hash of every file below the folder by its name; hidden files and prose (*.md) do not count."""
+    """The hash of every file below the folder by its name; hidden files and Markdown files (*.md) are left out."""
     return manifest(folder).only(lambda name: "/." not in f"/{name}")
 
 
 def clips_in(folder: Path, format: Format) -> bool:
-    """Whether a folder's pairs are clips: by the format, by names of columns, by endings of files."""
+    """Whether a folder's pairs are clips, judged by the format, the file names' endings and the names of columns."""
     if len(format.holds) == 1:
         return format.holds[0] == "video"
     listing = listing_of(folder)
@@ -60,9 +60,9 @@ def _has_column(path: Path, name: str) -> bool:
 
 
 def read_pairs(folder: Path, *, format: str, renamed: Mapping[str, str]) -> Iterator[pa.RecordBatch]:
-    """Every pair of the folder, and every row and file that is none, in batches of `SCHEMA`, files by name.
+    """Every pair of the folder, and every row or file that cannot be used, as batches of `SCHEMA`, ordered by file name.
 
-    Raises ConfigError where the folder holds no file of the format at all.
+    Raises ConfigError if the folder holds no file of the format.
     """
     kind, listing = format_named(format), listing_of(folder)
     sources = kind.sources(listing)
@@ -92,7 +92,7 @@ def _near(kind: Format, listing: Listing) -> str:
 
 
 class _Columns:
-    """Gathers rows of one file after the other as columns."""
+    """Collects rows as columns, one file after another."""
 
     def __init__(self, listing: Listing, *, settings: str) -> None:
         self.listing, self.settings = listing, settings
@@ -107,13 +107,13 @@ class _Columns:
         return len(self.values["pair_id"])
 
     def taken(self) -> pa.RecordBatch:
-        """What was gathered since the last time."""
+        """The rows collected since the last call."""
         batch = pa.RecordBatch.from_pydict(self.values, schema=SCHEMA)
         self._clear()
         return batch
 
     def add(self, row: Row | Fault, *, salt: str = "") -> None:
-        """One row. What is wrong with it is part of its id: right or wrong may depend on other files."""
+        """Adds one row. Its error is part of its id, since it may depend on other files."""
         values = dict.fromkeys(SCHEMA.names) | {"file": self.file, "place": row.place, "row": row.number}
         digests = ("", "")
         if isinstance(row, Row):
@@ -137,7 +137,7 @@ class _Columns:
             self.values[name].append(value)
 
     def _check(self, row: Row) -> None:
-        """What must be true in every format."""
+        """Raises BadRow for a row that no format allows."""
         if not row.prompt.strip():
             raise BadRow("the prompt is empty")
         if row.choice not in CHOICES:
@@ -153,12 +153,12 @@ class _Columns:
         try:
             "".join((row.prompt, row.generator_a, row.generator_b, *row.margins)).encode()
         except UnicodeEncodeError as error:
-            raise BadRow(f"its text is no Unicode: {error}") from error
+            raise BadRow(f"its text is not valid Unicode: {error}") from error
 
     def _once(self, row: Row) -> None:
-        """Of rows with one id the first that is whole counts."""
+        """Raises BadRow for an id that an earlier valid row has: the first valid row with an id counts."""
         if row.own and hash(row.own) in self.own:
-            raise BadRow(f"id {row.own!r} stands twice; the first pair with it is kept")
+            raise BadRow(f"id {row.own!r} occurs twice; the first pair with it is kept")
         self.own.add(hash(row.own))
 
     def _located(self, media: Media) -> tuple[str, str, str]:
@@ -175,7 +175,7 @@ class _Columns:
         return "", found, self.listing[found]
 
     def _found(self, path: str) -> str:
-        """The name of a file of the folder that a row names, "" where there is none."""
+        """The name, relative to the folder, of the file that a row names; "" if there is none."""
         for place in _places(self.file):
             name = posixpath.normpath(posixpath.join(place, path))
             if name in self.listing:
@@ -185,7 +185,7 @@ class _Columns:
 
 @lru_cache(maxsize=16)
 def _places(file: str) -> tuple[str, ...]:
-    """Folders a path may be relative to: the pair's own, the file's, the whole one, one called as the file, `images`."""
+    """Folders that a path may be relative to: the pair's own, its file's, the root, one named like the file, `images`."""
     parent = posixpath.dirname(file)
     named = posixpath.join(parent, PurePosixPath(file).stem)
     return tuple(dict.fromkeys((file, parent, "", named, posixpath.join(parent, "images"), "images")))

@@ -32,12 +32,12 @@ def format_named(name: str) -> Format:
 
 
 def renames(words: Sequence[str], *, format: str, flag: str) -> dict[str, str]:
-    """`old=new` as {old: new} for reading: the files' column, and what the format calls it.
+    """Parses `old=new` words for reading into {the file's column: the format's name of it}.
 
-    Raises ConfigError for a name the format does not know, or one given twice.
+    Raises ConfigError for a name that the format does not know or that is given twice.
     """
     known = format_named(format)
-    found = _parted(words, flag=flag, meant=f"the file's column and what {format} calls it")
+    found = _parted(words, flag=flag, meant=f"the file's column and its name in format {format}")
     for old, new in found.items():
         if not known.knows(new):
             raise _unknown(known, new, word=f"{flag} {old}={new}", known=known.columns)
@@ -45,18 +45,18 @@ def renames(words: Sequence[str], *, format: str, flag: str) -> dict[str, str]:
 
 
 def written_names(words: Sequence[str], *, format: str, flag: str) -> dict[str, str]:
-    """`old=new` as {old: new} for writing: what the format calls a column, and what the files shall.
+    """Parses `old=new` words for writing into {the format's name of a column: its name in the files}.
 
-    Raises ConfigError for a column the format does not write, for a name given twice and for one that another column has.
+    Raises ConfigError for a column that the format does not write, a name given twice, and a name that another column has.
     """
     known = format_named(format)
     written = tuple(name for name in known.columns if known.writes(name))
-    found = _parted(words, flag=flag, meant=f"what {format} calls a column and what the file shall")
+    found = _parted(words, flag=flag, meant=f"a column's name in format {format} and its name in the file")
     for old, new in found.items():
         if not known.writes(old):
             raise _unknown(known, old, word=f"{flag} {old}={new}", known=written)
         if known.writes(new) and new not in found and new != old:
-            raise ConfigError(f"{flag} {old}={new}: {format} writes a column {new!r} already; choose another name")
+            raise ConfigError(f"{flag} {old}={new}: {format} already writes a column {new!r}; choose another name")
     return found
 
 
@@ -75,4 +75,4 @@ def _parted(words: Sequence[str], *, flag: str, meant: str) -> dict[str, str]:
 def _unknown(format: Format, name: str, *, word: str, known: Sequence[str]) -> ConfigError:
     near = get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known) or 'none'}"
-    return ConfigError(f"{word}: format {format.name} knows no column {name!r}; {hint}")
+    return ConfigError(f"{word}: format {format.name} has no column {name!r}; {hint}")

@@ -1,9 +1,9 @@
 """Human Preference Dataset v2 (Wu et al., 2023) and v3 (Ma et al., 2025): JSON lists beside folders of pictures.
 
-v2: prompt, image_path (a list), and human_preference (1 for the preferred of two) or rank (a place each, 1 the best: every
-two pictures of a ranking are a pair). v3: prompt, path1 (the preferred one), path2, confidence, choice_dist (votes for
-either), model1, model2. Paths stand relative to the JSON file, to the folder, or to a folder beside called as the file is
-(`train/` of train.json) or `images/`. Written is v3.
+v2: prompt, image_path (a list), and human_preference (1 for the preferred of two) or rank (one per picture, 1 is best;
+every two pictures of a ranking are a pair). v3: prompt, path1 (the preferred one), path2, confidence, choice_dist (the
+votes for each), model1, model2. Paths are relative to the JSON file, to the root, to a folder named like the file
+(`train/` for train.json) or to `images/`. The written form is v3.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ WRITTEN = ("prompt", "choice_dist", "confidence", *V3, "model1", "model2")
 
 
 class HPD(Records):
-    """See the module."""
+    """Both versions, as the module describes them."""
 
     name: ClassVar = "hpd"
     holds: ClassVar = ("image",)
@@ -36,11 +36,11 @@ class HPD(Records):
     required: ClassVar = ("prompt",)
 
     def pairs(self, record: SourceRecord) -> Iterable[Row]:
-        """One pair a record, or every two pictures of a ranking."""
+        """One pair per record, or one per two pictures of a ranking."""
         if any(record.values.get(name) is not None for name in V3):
             return [self._third(record)]
         if record.values.get("image_path") is None:
-            raise BadRow(f"neither path1 and path2 nor image_path is there; it has {', '.join(record.values)}")
+            raise BadRow(f"it has neither path1 and path2 nor image_path; it has {', '.join(record.values)}")
         return self._second(record)
 
     def _third(self, record: SourceRecord) -> Row:
@@ -51,10 +51,10 @@ class HPD(Records):
         choice, confidence = "a", number_of(record, "confidence")
         if votes:
             if not _numbers(votes) or len(votes) != 2 or sum(votes) <= 0:
-                raise BadRow(f"choice_dist {votes!r} are not the votes for two pictures")
+                raise BadRow(f"choice_dist {votes!r} does not hold the votes for two pictures")
             choice = decided(*votes)
             if choice == "b":
-                raise BadRow(f"path1 should be the preferred one, and choice_dist is {votes}")
+                raise BadRow(f"path1 must be the preferred picture, but choice_dist is {votes}")
             confidence = votes[0] / sum(votes)
         return Row(
             place=record.place,
@@ -89,24 +89,24 @@ class HPD(Records):
 
     @staticmethod
     def _strengths(record: SourceRecord, count: int) -> list[float]:
-        """A number a picture, the better the higher."""
+        """One number per picture; higher is better."""
         preferred, ranks = (record.values.get(name) for name in ("human_preference", "rank"))
         given = preferred if preferred is not None else ranks
         name = "human_preference" if preferred is not None else "rank"
         if given is None:
-            raise BadRow("neither human_preference nor rank is there")
+            raise BadRow("it has neither human_preference nor rank")
         if not _numbers(given) or len(given) != count:
-            raise BadRow(f"{name} {given!r} is not a number for each of {count} pictures")
+            raise BadRow(f"{name} {given!r} does not hold one number for each of {count} pictures")
         if preferred is not None and not all(0 <= value <= 1 for value in given):
-            raise BadRow(f"human_preference {given!r} is none of 1 and 0, 0 and 1, 0.5 and 0.5")
+            raise BadRow(f"human_preference {given!r} must be 1 and 0, 0 and 1, or 0.5 and 0.5")
         return list(given) if preferred is not None else [-value for value in given]
 
     def writes(self, column: str) -> bool:
-        """The columns of v3."""
+        """True for the columns of version 3."""
         return column in WRITTEN
 
     def write(self, pairs: Iterable[PairWithMedia], folder: Path, *, layout: Layout) -> None:
-        """See `Format`: v3, the winner as path1."""
+        """Writes version 3, the winner as path1."""
         pictures = MediaFiles(folder, "images")
         with JsonList(folder / "train.json", renamed=layout.renamed) as out:
             for pair in pairs:

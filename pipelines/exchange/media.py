@@ -1,4 +1,4 @@
-"""Pictures and clips: their bytes wherever a row says they lie, whether they decode, and what kind of file they are."""
+"""The bytes of pictures and clips, from a column of a Parquet file or from a file of the folder."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 
 from pipelines.exchange.pairs import BadRow
 
-AT_ONCE = 32
-"""Rows of a Parquet file in memory: one may hold megabytes."""
+BATCH_ROWS = 32
+"""Rows of a Parquet file that are held in memory; one row may hold megabytes."""
 CLIPS = (".mp4", ".webm", ".mov", ".mkv", ".avi", ".m4v")
 
 
@@ -33,19 +33,20 @@ def inside(folder: Path, name: str) -> Path:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the bytes of one picture or clip lie."""
+    """Where the bytes of one picture or clip are."""
 
     file: str
     """The row's file, relative to the folder."""
     number: int
-    """The row."""
+    """The row's number in its file."""
     column: str
-    """The row's column that holds it; "": it is the file `path`."""
+    """The column that holds the bytes; "" if they are the file `path`."""
     path: str
+    """The file that holds the bytes, relative to the folder."""
 
 
 class MediaReader:
-    """Reads places of a folder. Forward through a Parquet file it holds some rows of it, never a whole row group."""
+    """Reads places of a folder. Reading forward through a Parquet file holds a few of its rows, never a whole row group."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -53,8 +54,9 @@ class MediaReader:
         self.stream: _Forward | None = None
 
     def fetch(self, places: Sequence[Place]) -> list[bytes | Exception]:
-        """The bytes of each place, or why there are none. Asked again for some of the same places, it reads nothing:
-        a batch with a bad row is run again in halves.
+        """The bytes of each place, or the reason why there are none.
+
+        Places of the last call are kept: a batch with a bad row is run again in halves.
         """
         if not self.kept.keys() >= set(places):
             self.kept = {}
@@ -84,7 +86,7 @@ class MediaReader:
 
 
 class _Forward:
-    """Rows of one Parquet file, cheapest in rising order."""
+    """Rows of one Parquet file; reading them in rising order is cheapest."""
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
         self.path, self.columns = path, tuple(columns)
@@ -99,12 +101,12 @@ class _Forward:
     def _open(self, group: int) -> None:
         self.group, self.first = group, self.starts[group]
         self.batches: Iterator[pa.RecordBatch] = self.file.iter_batches(
-            AT_ONCE, row_groups=[group], columns=list(self.columns), use_threads=False
+            BATCH_ROWS, row_groups=[group], columns=list(self.columns), use_threads=False
         )
         self.batch = pa.record_batch({name: [] for name in self.columns})
 
     def at(self, number: int, column: str) -> Any:
-        """One value; raises what reading raises, at once for a row group that was found broken before."""
+        """One value; raises what reading raises, without a new attempt for a row group that failed before."""
         group = bisect_right(self.starts, number) - 1
         if group != self.group or number < self.first:
             if group in self.broken:

@@ -1,11 +1,11 @@
-"""A folder of pairs: one subfolder a pair, for data that people lay out by hand.
+"""A folder with one subfolder per pair, for data that people lay out by hand.
 
     NAME/prompt.txt
     NAME/winner.EXT  NAME/loser.EXT                    the winner is a
     NAME/a.EXT       NAME/b.EXT      NAME/choice.txt   a, b or tie
-    NAME/generators.txt                                who made a (the winner) and b (the loser), a line each; optional
+    NAME/generators.txt                                optional: generators of a (winner) and of b (loser), on two lines
 
-EXT is any ending. Subfolders may lie at any depth. Written is the second form.
+EXT is any ending. Subfolders may lie at any depth. The second form is written.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ STEMS = {stem for sides in SIDES for stem in sides}
 
 
 class PairFolder(Format):
-    """See the module."""
+    """One subfolder per pair, as the module describes it."""
 
     name: ClassVar = "pair_folder"
     silent: ClassVar = "agreement, scores and margins by dimension"
 
     def sources(self, listing: Listing) -> Listing:
-        """Every subfolder with a prompt or a side in it; its hash is that of its files."""
+        """Every subfolder that holds a prompt or a side, with the hash of its files."""
         found: list[tuple[str, bytes]] = []
-        open: list[tuple[str, Any]] = []  # those that a later name may still lie in, each inside the one before
+        open: list[tuple[str, Any]] = []  # folders that later names may still be in, each inside the one before
         for name, digest in listing.items():
             while open and not name.startswith(f"{open[-1][0]}/"):
                 found.append(_closed(*open.pop()))
@@ -50,7 +50,7 @@ class PairFolder(Format):
         return Manifest([folder for folder, _ in found], b"".join(digest for _, digest in found))
 
     def rows(self, folder: Path, name: str, *, renamed: Mapping[str, str]) -> Iterator[Row | Fault]:
-        """One pair."""
+        """The pair of one subfolder."""
         del renamed
         try:
             yield _read(folder, name)
@@ -58,7 +58,7 @@ class PairFolder(Format):
             yield Fault("", 0, str(error))
 
     def write(self, pairs: Iterable[PairWithMedia], folder: Path, *, layout: Layout) -> None:
-        """See `Format`; a thousand pairs a folder."""
+        """Writes a thousand pairs per folder."""
         del layout
         for number, pair in enumerate(pairs):
             place = folder / f"{number // 1000:05d}" / f"{number % 1000:03d}"
@@ -90,10 +90,10 @@ def _read(root: Path, pair: str) -> Row:
     choice = "a"
     if first == "a":
         if CHOICE not in files:
-            raise BadRow(f"no {CHOICE} in it, which says which of a and b is better")
+            raise BadRow(f"no {CHOICE} in it; it must name the better of a and b, or tie")
         choice = _text(root, f"{pair}/{CHOICE}").strip()
         if choice not in CHOICES:
-            raise BadRow(f"{CHOICE} says {choice!r}, which is none of a, b, tie")
+            raise BadRow(f"{CHOICE} holds {choice!r}, which is none of a, b, tie")
     makers = [UNKNOWN, UNKNOWN]
     if GENERATORS in files:
         makers = _text(root, f"{pair}/{GENERATORS}").splitlines()

@@ -1,4 +1,4 @@
-"""What every format reads and writes: pairs, places in files, and where a picture or clip lies. No stage, no model."""
+"""What every format reads and writes: pairs, and where their pictures or clips are."""
 
 from __future__ import annotations
 
@@ -10,45 +10,45 @@ from typing import ClassVar
 
 CHOICES = ("a", "b", "tie")
 UNKNOWN = "unknown"
-"""The generator of a picture of which nobody says who made it."""
+"""The generator of a sample whose files name none."""
 
 
 class BadRow(ValueError):
-    """Why a row cannot be used; the message goes into the errors, after its file and place."""
+    """Why a row cannot be used; the message is stored with the errors, after the row's file and place."""
 
 
 @dataclass(frozen=True)
 class Media:
-    """Where one picture or clip lies: in a column of the row's own Parquet file, or in a file of the folder."""
+    """Where one picture or clip is: in a column of the row's own Parquet file, or in a file of the folder."""
 
     column: str = ""
     path: str = ""
-    """As the row names it: relative to the row's file or to the folder."""
+    """The path as the row gives it, relative to the row's file or to the folder."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One pair as a file says it."""
+    """One pair as read from a file."""
 
     place: str
-    """`line 3`, counted from 1, or `row 2`, counted from 0; "" where the pair is the file."""
+    """`line 3`, counted from 1, or `row 2`, counted from 0; "" if the pair is the whole file."""
     number: int
-    """Its row of a Parquet file; elsewhere a running number."""
+    """The row of a Parquet file; for other files a running number."""
     prompt: str
     a: Media
     b: Media
     choice: str
     """a, b or tie."""
     agreement: float = 1.0
-    """Share of the voters that said so, in [0, 1]."""
+    """Share of the voters who made this choice, in [0, 1]."""
     score: float | None = None
-    """Log-odds of a over b; None: 1, -1 or 0 by the choice."""
+    """Log-odds of a over b; None stands for 1, -1 or 0 by the choice."""
     generator_a: str = UNKNOWN
     generator_b: str = UNKNOWN
     margins: Mapping[str, float] = field(default_factory=dict)
-    """By how much a is better than b, by dimension."""
+    """By how much a is better than b in each dimension."""
     own: str = ""
-    """Id the data set gives the pair; a second row with the same one is an error. "" where it gives none."""
+    """The data set's own id of the pair, "" if it has none. A second row with the same id is an error."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class PairWithMedia:
-    """One pair to write, its files at hand."""
+    """One pair with the bytes of its two files."""
 
     id: str
     prompt: str
@@ -81,11 +81,11 @@ class Layout:
     """How pairs are to be written."""
 
     medium: str
-    """image or video."""
+    """Kind of sample: image or video."""
     dimensions: Sequence[str] = ()
-    """Every name that margins may have."""
+    """Every dimension in which a pair may have a margin."""
     renamed: Mapping[str, str] = field(default_factory=dict)
-    """What the files call a column, by the format's name for it."""
+    """A column's name in the files, by the format's name of it."""
 
 
 Listing = Mapping[str, str]
@@ -97,31 +97,32 @@ class Format(ABC):
 
     name: ClassVar[str]
     holds: ClassVar[tuple[str, ...]] = ("image", "video")
-    """Media it can hold."""
+    """Kinds of sample that the format can hold."""
     ties: ClassVar[bool] = True
-    """Whether it can say that neither is better."""
+    """Whether the format can hold ties."""
     silent: ClassVar[str]
-    """What of a pair it cannot say: for people."""
+    """What the format cannot hold, as shown to users."""
     columns: ClassVar[tuple[str, ...]] = ()
-    """Names it knows: what a column may be renamed to."""
+    """The format's column names, to which a file's columns may be mapped."""
 
     def knows(self, column: str) -> bool:
-        """Whether a column of this name means something."""
+        """Whether the format has a column of this name."""
         return column in self.columns
 
     @abstractmethod
     def sources(self, listing: Listing) -> Listing:
-        """What in the folder holds rows: the hash of its content by its relative name, in the order of the names."""
+        """The files (or subfolders) that hold rows: the hash of each by its relative name, in the order of the names."""
 
     @abstractmethod
     def rows(self, folder: Path, name: str, *, renamed: Mapping[str, str]) -> Iterator[Row | Fault]:
         """The pairs of one source of the folder, in order, read as a stream.
 
-        What is wrong in the file is a `Fault` and raises nothing. No link that leads out of the folder is followed.
+        What cannot be used is returned as a `Fault`; nothing is raised for it. No link that leads out of the folder is
+        followed.
         """
 
     def writes(self, column: str) -> bool:
-        """Whether there is a column of this name in what it writes."""
+        """Whether the format writes a column of this name."""
         return self.knows(column)
 
     @abstractmethod
@@ -130,10 +131,10 @@ class Format(ABC):
 
 
 def column_of(renamed: Mapping[str, str], available: Iterable[str]) -> dict[str, str]:
-    """The file's own column by the name the format knows it by; a renamed one goes before one that has the name already."""
+    """The file's column for each of the format's names; a mapped column replaces one that has the name itself."""
     return {renamed.get(own, own): own for own in sorted(available, key=lambda own: own in renamed)}
 
 
 def decided(first: float, second: float) -> str:
-    """a, b or tie of two strengths."""
+    """a, b or tie, from the strengths of a and b."""
     return "a" if first > second else "b" if second > first else "tie"

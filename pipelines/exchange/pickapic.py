@@ -1,8 +1,8 @@
 """Pick-a-Pic v1 and v2 (Kirstain et al., 2023): Parquet with both pictures in the row.
 
 caption; jpg_0, jpg_1 (bytes); label_0, label_1 (1 and 0, or 0.5 twice for a tie); has_label; best_image_uid (one of
-image_0_uid and image_1_uid, or `tie`); model_0, model_1; ranking_id. Picture 0 is a, picture 1 is b. Written pictures are
-the bytes as they are, PNG too: whoever reads the columns looks at the bytes and not at their name.
+image_0_uid and image_1_uid, or `tie`); model_0, model_1; ranking_id. Picture 0 is a, picture 1 is b. Pictures are
+written as plain bytes, as in the original files, and unchanged: a column named jpg_0 may hold a PNG.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SCHEMA = pa.schema(
 
 
 class PickAPic(Records):
-    """See the module."""
+    """Both versions, as the module describes them."""
 
     name: ClassVar = "pickapic"
     holds: ClassVar = ("image",)
@@ -39,19 +39,19 @@ class PickAPic(Records):
     media: ClassVar = ("jpg_0", "jpg_1")
 
     def pairs(self, record: SourceRecord) -> Iterable[Row]:
-        """One pair a record."""
+        """One pair per record."""
         values = record.values
         if values.get("has_label") is False:
-            raise BadRow("has_label is false: nobody said which is better")
+            raise BadRow("has_label is false: the pair has no label")
         given = (number_of(record, "label_0"), number_of(record, "label_1"))
         if given not in LABELS:
-            raise BadRow(f"label_0 {given[0]} and label_1 {given[1]} are none of 1 and 0, 0 and 1, 0.5 and 0.5")
+            raise BadRow(f"label_0 {given[0]} and label_1 {given[1]} must be 1 and 0, 0 and 1, or 0.5 and 0.5")
         choice = LABELS[given]  # type: ignore[index]
         uids = [text_of(record, f"image_{n}_uid") for n in (0, 1)]
         best = text_of(record, "best_image_uid")
         said = {uids[0]: "a", uids[1]: "b", "tie": "tie"}.get(best, choice)
         if best and said != choice and uids[0] != uids[1]:
-            raise BadRow(f"its labels say {choice}, its best_image_uid {said}")
+            raise BadRow(f"its labels mean {choice}, its best_image_uid means {said}")
         ranking = text_of(record, "ranking_id")
         # A ranking of four pictures gives several pairs of one ranking_id.
         yield Row(
@@ -67,7 +67,7 @@ class PickAPic(Records):
         )
 
     def write(self, pairs: Iterable[PairWithMedia], folder: Path, *, layout: Layout) -> None:
-        """See `Format`."""
+        """Writes the columns of version 2."""
         with ParquetFiles(folder / "data", SCHEMA, renamed=layout.renamed) as files:
             for values in _written(pairs):
                 files.add(values)

@@ -1,4 +1,7 @@
-"""Parquet, CSV, JSON and JSON lines as streams of records, each with its place; what does not parse is a `Fault`."""
+"""Streams of records from Parquet, CSV, JSON and JSON lines, each with its place; what does not parse is a `Fault`.
+
+JSON lists are parsed incrementally here because the standard library reads a list only as a whole.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +23,13 @@ from pipelines.exchange.pairs import BadRow, Fault, Format, Listing, Media, Row,
 BATCH = 2048
 CHUNK = 1 << 20
 LONGEST = 16 << 20
-"""Characters of one JSON value: what is longer is taken for a file that is broken."""
+"""Most characters of one JSON value; a longer one is taken as a broken file."""
 csv.field_size_limit(LONGEST)
 
 
 @dataclass(frozen=True)
 class SourceRecord:
-    """One record: values by the names the format knows."""
+    """One record of a file: its values by the format's column names."""
 
     place: str
     number: int
@@ -34,24 +37,25 @@ class SourceRecord:
 
 
 class Records(Format):
-    """A format whose files are tables: a record each pair, or some pairs a record."""
+    """A format whose files are tables, with one or several pairs per record."""
 
     endings: ClassVar[tuple[str, ...]]
-    """Of the files that hold rows."""
+    """Endings of the files that hold rows."""
     required: ClassVar[tuple[str, ...]]
+    """Columns that every file or record must have."""
     media: ClassVar[tuple[str, ...]] = ()
-    """Columns that name or hold a picture or clip."""
+    """Columns that hold or name a picture or clip."""
 
     @abstractmethod
     def pairs(self, record: SourceRecord) -> Iterable[Row]:
-        """The pairs of a record; raises BadRow."""
+        """The pairs of a record; raises BadRow if it cannot be used."""
 
     def sources(self, listing: Listing) -> Listing:
-        """Every file of the right ending."""
+        """Every file with one of the format's endings."""
         return {name: listing[name] for name in sorted(listing) if name.endswith(self.endings)}
 
     def rows(self, folder: Path, name: str, *, renamed: Mapping[str, str]) -> Iterator[Row | Fault]:
-        """See `Format`; a record of several pairs gives each a number of its own."""
+        """The pairs of one file; each pair of a record has its own number."""
         numbers, path = count(), folder / name
         try:
             inside(folder, name)
@@ -70,7 +74,7 @@ class Records(Format):
                 yield row if path.suffix == ".parquet" else renumbered(row, next(numbers))
 
     def records(self, path: Path, *, renamed: Mapping[str, str]) -> Iterator[SourceRecord | Fault]:
-        """Records of a file of any of the forms, by its ending."""
+        """Records of a file, parsed according to its ending."""
         if path.suffix == ".parquet":
             yield from self._parquet(path, renamed)
         elif path.suffix == ".csv":
@@ -82,7 +86,7 @@ class Records(Format):
     def _keyed(self, record: SourceRecord, renamed: Mapping[str, str]) -> SourceRecord | Fault:
         own = record.values
         if not isinstance(own, dict):
-            return Fault(record.place, record.number, f"a {type(own).__name__} stands where an object should")
+            return Fault(record.place, record.number, f"it is a {type(own).__name__}, not an object")
         values = {name: own[key] for name, key in column_of(renamed, own).items() if self.knows(name)}
         for name in self.required:
             if values.get(name) is None:
@@ -116,7 +120,7 @@ class Records(Format):
                     if not fields:
                         continue
                     if len(fields) != len(header):
-                        reason = f"it has {len(fields)} fields, the header {len(header)}"
+                        reason = f"it has {len(fields)} fields, the header has {len(header)}"
                         yield Fault(f"line {line}", number, reason)
                         continue
                     given = dict(zip(header, fields, strict=True))
@@ -149,12 +153,12 @@ class Records(Format):
 
 
 def renumbered(row: Row | Fault, number: int) -> Row | Fault:
-    """The same with another number."""
+    """The row with another number."""
     return replace(row, number=number)
 
 
 def _holds(kind: pa.DataType) -> bool:
-    """Whether a column of this type holds files, and not their names."""
+    """Whether a column of this type holds files rather than their names."""
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_struct(kind)
 
 
@@ -163,7 +167,7 @@ def _has_path(kind: pa.DataType) -> bool:
 
 
 def json_values(path: Path) -> Iterator[SourceRecord | Fault]:
-    """Values of a JSON list or of JSON lines, with the line each begins in."""
+    """The values of a JSON list or of JSON lines, each with the line in which it begins."""
     with path.open("rb") as file:
         start = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
     if path.suffix != ".jsonl" and start.startswith(b"["):
@@ -185,7 +189,7 @@ def _lines(path: Path) -> Iterator[SourceRecord | Fault]:
 
 
 def _items(file: TextIO) -> Iterator[SourceRecord | Fault]:
-    """Items of a list, a chunk of the file in memory at a time."""
+    """The items of a JSON list, with one chunk of the file in memory at a time."""
     decode = json.JSONDecoder().raw_decode
     text, at, line, number, closed = "", 0, 1, 0, False
     expected = "["
@@ -214,18 +218,18 @@ def _items(file: TextIO) -> Iterator[SourceRecord | Fault]:
         try:
             more = file.read(CHUNK)
         except UnicodeDecodeError as error:
-            yield Fault(f"line {line}", number, f"it is no UTF-8 from about here on: {error}")
+            yield Fault(f"line {line}", number, f"it is not UTF-8 from about here on: {error}")
             return
         text, at, closed = text[at:] + more, 0, not more
 
 
 def text_of(record: SourceRecord, name: str) -> str:
-    """A value that must be a text; "" where there is none."""
+    """A value that must be a text; "" if there is none."""
     value = record.values.get(name)
     if value is None:
         return ""
     if isinstance(value, list | dict | Media | bytes):
-        raise BadRow(f"{name} holds a {type(value).__name__} where a text should stand")
+        raise BadRow(f"{name} holds a {type(value).__name__}, not a text")
     return str(value)
 
 
@@ -237,11 +241,11 @@ def number_of(record: SourceRecord, name: str) -> float | None:
     try:
         return float(value)
     except (TypeError, ValueError) as error:
-        raise BadRow(f"{name} is {value!r}, which is no number") from error
+        raise BadRow(f"{name} is {value!r}, which is not a number") from error
 
 
 def media_of(record: SourceRecord, name: str) -> Media:
-    """Where a picture or clip lies; raises BadRow where the value cannot say so."""
+    """Where a picture or clip is; raises BadRow if the value names none."""
     value = record.values.get(name)
     if isinstance(value, Media):
         return value

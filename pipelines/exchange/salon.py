@@ -1,8 +1,8 @@
-"""Salon's own data set: Parquet that `datasets.load_dataset` opens as pictures, and a card.
+"""Salon's own format: Parquet that `datasets.load_dataset` opens as pictures or clips, and a card.
 
 prompt; image_a, image_b (or video_a, video_b): struct<bytes, path> or bytes; choice: a, b or tie. Optional: id, agreement
-(share of the voters that said so), score (log-odds of a over b), generator_a, generator_b, and a column margin_NAME for
-each dimension: reward of a minus that of b, or +1, 0, -1. It says all that Salon knows of a pair.
+(share of the voters who made this choice), score (log-odds of a over b), generator_a, generator_b, and a column
+margin_NAME for each dimension: reward of a minus that of b, or +1, 0, -1. It holds all that Salon stores about a pair.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ class ClipPair:
 
 
 class Salon(Records):
-    """See the module."""
+    """Salon's own format, as the module describes it."""
 
     name: ClassVar = "salon"
-    silent: ClassVar = "nothing that Salon knows"
+    silent: ClassVar = "nothing: it holds all that Salon stores about a pair"
     columns: ClassVar = (
         *("id", "prompt", "image_a", "image_b", "video_a", "video_b", "choice"),
         *("agreement", "score", "generator_a", "generator_b"),
@@ -68,14 +68,14 @@ class Salon(Records):
     media: ClassVar = ("image_a", "image_b", "video_a", "video_b")
 
     def knows(self, column: str) -> bool:
-        """The columns, and margins of any dimension."""
+        """True for the columns and for margins of any dimension."""
         return column in self.columns or column.startswith(MARGIN)
 
     def pairs(self, record: SourceRecord) -> Iterable[Row]:
-        """One pair a record."""
+        """One pair per record."""
         medium = next((m for m in self.holds if f"{m}_a" in record.values and f"{m}_b" in record.values), "")
         if not medium:
-            raise BadRow("neither image_a and image_b nor video_a and video_b are there")
+            raise BadRow("it has neither image_a and image_b nor video_a and video_b")
         agreement = number_of(record, "agreement")
         margins = {name.removeprefix(MARGIN): number_of(record, name) for name in record.values if name.startswith(MARGIN)}
         yield Row(
@@ -94,7 +94,7 @@ class Salon(Records):
         )
 
     def write(self, pairs: Iterable[PairWithMedia], folder: Path, *, layout: Layout) -> None:
-        """See `Format`."""
+        """Writes Parquet files and the card."""
         medium, dimensions = layout.medium, layout.dimensions
         schema = schema_with(dimensions, medium=medium)
         counted = {"a": 0, "b": 0, "tie": 0}
@@ -122,7 +122,7 @@ class Salon(Records):
 
 
 def schema_with(dimensions: Sequence[str], *, medium: str) -> pa.Schema:
-    """The columns of a data set with these dimensions, and what tells Hugging Face which of them are pictures."""
+    """The columns of a data set with these dimensions; the metadata marks pictures and clips for Hugging Face."""
     base = schema_of(PicturePair if medium == "image" else ClipPair)
     features = json.loads(base.metadata[b"huggingface"])
     for name in dimensions:

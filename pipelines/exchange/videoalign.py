@@ -1,8 +1,8 @@
-"""VideoAlign's training data (Liu et al., 2025): a CSV beside a folder of clips, one label a dimension.
+"""VideoAlign's training data (Liu et al., 2025): a CSV file beside a folder of clips, with one label per dimension.
 
 path_A, path_B, prompt; VQ, MQ, TA and, where it is there, Overall: A, B or same; fps_A, num_frames_A, fps_B,
-num_frames_B; A_model, B_model (of VideoGen-RewardBench). Each dimension is a margin of +1, -1 or 0; an empty one was not
-asked for. The pair's choice is Overall, or the sign of the dimensions' sum.
+num_frames_B; A_model, B_model (of VideoGen-RewardBench). Each dimension is a margin of +1, -1 or 0; an empty field
+means that the dimension was not judged. The pair's choice is Overall, or the sign of the dimensions' sum.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TIMING = ("fps_A", "num_frames_A", "fps_B", "num_frames_B")
 
 
 class VideoAlign(Records):
-    """See the module."""
+    """VideoAlign's CSV file, as the module describes it."""
 
     name: ClassVar = "videoalign"
     holds: ClassVar = ("video",)
@@ -36,7 +36,7 @@ class VideoAlign(Records):
     required: ClassVar = ("path_A", "path_B", "prompt")
 
     def pairs(self, record: SourceRecord) -> Iterable[Row]:
-        """One pair a record."""
+        """One pair per record."""
         margins: dict[str, float] = {}
         for name in (*DIMENSIONS, OVERALL):
             said = text_of(record, name)
@@ -45,7 +45,7 @@ class VideoAlign(Records):
             if said:
                 margins[name] = MARGINS[said]
         if not margins:
-            raise BadRow(f"it has no label: none of {', '.join((*DIMENSIONS, OVERALL))} is filled in")
+            raise BadRow(f"it has no label: {', '.join((*DIMENSIONS, OVERALL))} are all empty")
         overall = margins.pop(OVERALL, None)
         yield Row(
             place=record.place,
@@ -61,11 +61,11 @@ class VideoAlign(Records):
         )
 
     def writes(self, column: str) -> bool:
-        """All but ids."""
+        """True for every column but the id."""
         return column != "id" and self.knows(column)
 
     def write(self, pairs: Iterable[PairWithMedia], folder: Path, *, layout: Layout) -> None:
-        """See `Format`; a dimension without a margin stays empty."""
+        """Writes the CSV file and the clips; a dimension without a margin stays empty."""
         clips = MediaFiles(folder, "videos")
         with (folder / "data.csv").open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, [layout.renamed.get(name, name) for name in self.columns if self.writes(name)])

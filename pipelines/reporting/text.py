@@ -32,7 +32,7 @@ def percent(value: float | None) -> str:
 
 
 def count(value: int | None) -> str:
-    """1,234."""
+    """The number with separators: 1,234."""
     return f"{value:,}" if value is not None else MISSING
 
 

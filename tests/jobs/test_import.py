@@ -97,7 +97,7 @@ def test_a_column_is_renamed(salon, tmp_path):
         (["pickapic", "{folder}/nowhere"], "no such folder"),
         (["hpd", "{folder}"], "holds nothing of format hpd"),
         (["pickapic", "{folder}", "--map", "text"], "OLD=NEW"),
-        (["pickapic", "{folder}", "--map", "text=cap"], "knows no column 'cap'"),
+        (["pickapic", "{folder}", "--map", "text=cap"], "has no column 'cap'"),
         (["pickapic", "{folder}", "--clips"], "holds no clips"),
         (["pickapic", "{folder}", "--mop", "a=b"], "did you mean --map?"),
     ],

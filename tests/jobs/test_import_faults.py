@@ -22,7 +22,7 @@ def _ray(ray_session):
 
 
 def parquet(folder: Path, *, label: dict, picture: str, twice: dict, required: str) -> list[str]:
-    """A label outside its set, a picture that does not decode, an id that stands twice, a column that is missing, a file
+    """A label outside its set, a picture that does not decode, an id that occurs twice, a column that is missing, a file
     that is cut off.
     """
     path = folder / FILE
@@ -69,7 +69,7 @@ def hpd_faults(folder: Path) -> list[str]:
     return [
         "train.json line 2: choice_dist [1, 2, 3]",
         f"train.json line 3: {entries[1]['path2']} does not decode",
-        f"train.json line {len(entries)}: id 'e2' stands twice",
+        f"train.json line {len(entries)}: id 'e2' occurs twice",
         f"train.json line {len(entries) + 1}: key 'prompt' is missing",
         "cut.json line 2: choice_dist",
         "cut.json line 3: ",
@@ -94,7 +94,7 @@ def videoalign_faults(folder: Path) -> list[str]:
     return [
         "data.csv line 2: VQ 'better' is none of A, B, same",
         f"data.csv line 3: {rows[1]['path_A']} does not decode",
-        f"data.csv line {len(rows) + 1}: id 'r2' stands twice",
+        f"data.csv line {len(rows) + 1}: id 'r2' occurs twice",
         f"data.csv line {len(rows) + 2}: it has 2 fields, the header {len(rows[0])}",
         "lacking.csv: no column 'path_B'",
     ]

@@ -34,16 +34,13 @@ class Unscaled(Config):
 
     @property
     def needs_statistics(self) -> bool:
-        """No."""
         return False
 
     def statistics(self, batch: PairBatch) -> dict[str, Float[torch.Tensor, " pairs"]]:
-        """None."""
         del batch
         return {}
 
     def scales(self, batch: PairBatch, *, means: Mapping[str, float]) -> Float[torch.Tensor, " pairs"]:
-        """Ones."""
         del means
         return torch.ones_like(batch.loser.error)
 

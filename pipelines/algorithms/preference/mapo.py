@@ -36,7 +36,6 @@ class MaPO(Method):
 
     @property
     def reference(self) -> Reference:
-        """Nothing."""
         return "none"
 
     def losses(self, batch: PairBatch, *, means: Mapping[str, float]) -> PairLosses:

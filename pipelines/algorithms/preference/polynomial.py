@@ -51,7 +51,6 @@ class FixedAlpha(Config):
         return self
 
     def statistics(self, logit: Float[torch.Tensor, " pairs"]) -> dict[str, Float[torch.Tensor, " pairs"]]:
-        """None."""
         del logit
         return {}
 

@@ -37,7 +37,6 @@ class RWR(Method):
 
     @property
     def reference(self) -> Reference:
-        """Nothing."""
         return "none"
 
     def weights(self, reward: Float[torch.Tensor, " pairs"]) -> Float[torch.Tensor, " pairs"]:

@@ -16,7 +16,6 @@ class SFT(Method):
 
     @property
     def reference(self) -> Reference:
-        """Nothing."""
         return "none"
 
     def losses(self, batch: PairBatch, *, means: Mapping[str, float]) -> PairLosses:

@@ -101,7 +101,7 @@ def test_a_csv_row_of_another_length_and_an_unknown_label_are_errors(tmp_path):
         ({"label_0": 0.3}, "label_0 0.3 and label_1 0.0 are none of"),
         ({"label_0": None}, "label_0 None"),
         ({"has_label": False}, "has_label is false"),
-        ({"best_image_uid": "tie"}, "its labels say a, its best_image_uid tie"),
+        ({"best_image_uid": "tie"}, "its labels mean a, its best_image_uid means tie"),
         ({"caption": " "}, "the prompt is empty"),
     ],
 )
@@ -123,7 +123,7 @@ def test_the_second_of_two_equal_ids_is_an_error(tmp_path):
     pq.write_table(pa.concat_tables([table, table.slice(2, 1)]), path)
     found, wrong = read(tmp_path, format="salon")
     assert len(found) == count
-    assert wrong == [f"data/train-00000.parquet row {count}: id 'pair2' stands twice; the first pair with it is kept"]
+    assert wrong == [f"data/train-00000.parquet row {count}: id 'pair2' occurs twice; the first pair with it is kept"]
 
 
 def test_a_copy_of_a_file_is_one_error(tmp_path):
@@ -230,7 +230,7 @@ def test_a_folder_with_nothing_of_the_format_is_refused_with_what_it_holds(tmp_p
 
 @pytest.mark.parametrize(
     ("word", "reason"),
-    [("text", "OLD=NEW"), ("text=captoin", "did you mean caption"), ("a=caption,", "knows no column")],
+    [("text", "OLD=NEW"), ("text=captoin", "did you mean caption"), ("a=caption,", "has no column")],
 )
 def test_a_new_name_the_format_does_not_know_is_refused(word, reason):
     with pytest.raises(ConfigError, match=reason):
@@ -244,7 +244,7 @@ def test_a_new_name_the_format_does_not_know_is_refused(word, reason):
         ("pickapic", ["captoin=text"], "did you mean caption"),
         ("pickapic", ["caption=text", "caption=words"], "named twice"),
         ("pickapic", ["caption=jpg_0"], "writes a column 'jpg_0' already"),
-        ("hpd", ["image_path=paths"], "knows no column 'image_path'"),
+        ("hpd", ["image_path=paths"], "has no column 'image_path'"),
         ("pair_folder", ["prompt=text"], "it has none"),
     ],
 )
