@@ -40,7 +40,7 @@ class TransformersEngine(AnswerEngine):
     batch_size: int = Field(16, ge=1)
     """Questions in every forward pass. It is part of the identity: another number changes the last bits of a score."""
     dtype: Precision | None = None
-    """Of weights and activations; by default float32 on a CPU and bfloat16 on a GPU."""
+    """Precision of weights and activations; by default float32 on a CPU and bfloat16 on a GPU."""
 
     def load(self, folder: Path, *, device: str) -> OpenAnswerEngine:
         """Reads the weights; one thread of arithmetic where the device is a CPU."""

@@ -39,7 +39,7 @@ class VllmEngine(AnswerEngine):
 
     kind: Literal["vllm"] = "vllm"
     dtype: Precision | None = None
-    """Of weights and activations; by default float32 on a CPU and bfloat16 on a GPU."""
+    """Precision of weights and activations; by default float32 on a CPU and bfloat16 on a GPU."""
     max_tokens: int | None = Field(None, ge=2, exclude=True)
     """Longest question and answer together in tokens, pictures included; by default what the model's own config allows."""
     max_pictures: int = Field(2, ge=1, exclude=True)

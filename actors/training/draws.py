@@ -1,9 +1,9 @@
 """Which examples, which noise and which times belong to a step: a function of seeds and the step's number alone.
 
-Every group of examples is an endless stream of shuffled epochs, and a batch is the next piece of one group's stream. Whose
-turn it is follows from the sizes: in a period of as many steps as there are examples (divided by the sizes' greatest common
-divisor) each group has turns in proportion to its size, spread as evenly as they go. A position of a data loader, which
-would have to be restored, is nowhere.
+Every group of examples is an endless stream of shuffled epochs, and a batch is the next piece of one group's stream. Which
+group a step draws from follows from the sizes: in a period of as many steps as there are examples (divided by the sizes'
+greatest common divisor) each group has steps in proportion to its size, spread as evenly as possible. There is no data
+loader whose position would have to be restored.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class Draw:
     """One example of a batch."""
 
     index: int
-    """Which example of the objective's data."""
+    """Index of the example in the objective's data."""
     seed: int
-    """Of all that is random about it in this step: noise, time."""
+    """Seed of the noise and time of this example in this step."""
     epoch: int
-    """How often this example was drawn before, counted from 0."""
+    """Number of times this example was drawn before."""
 
 
 class Batches:
@@ -54,13 +54,13 @@ class Batches:
         return found
 
     def _turn(self, step: int) -> tuple[int, int]:
-        """The group of a step, and how many turns it had before."""
+        """The group of a step, and the number of earlier steps of that group."""
         period, place = divmod(step, len(self.owners))
         group = int(self.owners[place])
         return group, period * int((self.owners == group).sum()) + int(self.turns[place])
 
     def _order(self, group: int, epoch: int) -> np.ndarray:
-        """The shuffled places of an epoch. A batch spans few epochs, the next one the same or the following."""
+        """The shuffled positions of one epoch. Epochs before the last one are dropped: batches move forward only."""
         key = (group, epoch)
         if key not in self._orders:
             for old in [held for held in self._orders if held[0] == group and held[1] < epoch - 1]:
@@ -71,9 +71,9 @@ class Batches:
 
 
 def _turns(sizes: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Of one period: each step's group int[n], and how many of its group's turns came before int[n].
+    """For each step of one period: (its group, the number of earlier steps of that group), both int[n].
 
-    The k-th of a group's n turns is due at (k + 1/2) / n of the period (Webster's order); where two are due at once, the
+    The k-th of a group's n steps is due at (k + 1/2) / n of the period (Webster's order); where two are due at once, the
     larger group comes first.
     """
     reduced = [size // math.gcd(*sizes) for size in sizes]

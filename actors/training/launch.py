@@ -1,8 +1,8 @@
-"""Launching a training loop on Ray Train, and the session through which the loop speaks to it.
+"""Launches a training loop on Ray Train, and defines the session through which the loop reports and commits.
 
 The loop is a plain function `loop(config, session)`: it knows its rank, reports the metrics of a step and commits
-checkpoints, and runs as well in this process (`LocalSession`) as on many workers (`fit`). A run is continued from its last
-committed checkpoint by whoever starts it again under the same name, so the name must hold the key of the work.
+checkpoints, and runs as well in this process (`LocalSession`) as on many workers (`fit`). A run that is
+started again under the same name continues from its last committed checkpoint, so the name must contain the work's key.
 Ray is imported inside functions: `plan` must not pay for it.
 """
 
@@ -43,16 +43,16 @@ class Halt(RuntimeError):
 
 
 class Session(ABC):
-    """What a training loop knows of where it runs."""
+    """Where a training loop runs: its rank, its folder, and where it reports."""
 
     rank: int
     world: int
     folder: Path
-    """Shared by all workers; survives them."""
+    """Folder that all workers share and that outlives them."""
 
     @abstractmethod
     def report(self, metrics: dict[str, Any]) -> None:
-        """Tells the launcher of a finished step; cheap, only rank 0's is heard."""
+        """Reports a finished step to the launcher. Cheap; only rank 0's report is used."""
 
     @abstractmethod
     def commit(self, checkpoint: Path | None) -> None:
@@ -92,7 +92,7 @@ class LocalSession(Session):
             shutil.rmtree(old)
 
     def checkpoint(self) -> Path | None:
-        """The newest of the folder."""
+        """The newest checkpoint in the folder."""
         return next(reversed(self._committed()), None)
 
     def _committed(self) -> list[Path]:
@@ -123,7 +123,7 @@ class RaySession(Session):
         ray.train.report({"committed": True}, checkpoint=kept)
 
     def checkpoint(self) -> Path | None:
-        """The last one the controller registered."""
+        """The last checkpoint that the controller registered."""
         import ray.train
 
         kept = ray.train.get_checkpoint()
@@ -194,7 +194,7 @@ def _trainer(run: Callable[[], None], workers: int, folder: Path, resources: Res
 
 
 def _run(loop: Loop, config: Any, folder: Path) -> None:
-    """What each worker runs. What would fail in the same way again ends all ranks in peace: Ray would retry it."""
+    """Runs on each worker. A failure that would repeat is stored and not raised, so that Ray does not retry it."""
     session = RaySession(folder)
     try:
         loop(config, session)
@@ -205,7 +205,7 @@ def _run(loop: Loop, config: Any, folder: Path) -> None:
 
 @contextmanager
 def _swift() -> Iterator[None]:
-    """Ray Train's own settings for the length of a fit; what the user has set stays."""
+    """Sets Ray Train's variables while a training runs; variables that the user has set are kept."""
     import ray
 
     settings = SWIFT | (ONE_NODE if len(ray.nodes()) == 1 else {})

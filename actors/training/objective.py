@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Losses:
-    """What an objective answers for a batch: one loss an example, and metrics, one number an example each."""
+    """An objective's result for a batch: one loss per example, and metrics with one number per example each."""
 
     losses: torch.Tensor
     metrics: Mapping[str, torch.Tensor | None]
-    """None, or no such key, where these examples have no such number; its mean is over the examples that have one."""
+    """None (or no entry) if these examples lack the number; the mean is over the examples that have one."""
 
 
 class Objective(Protocol):
@@ -45,15 +45,15 @@ class Objective(Protocol):
 
     @property
     def groups(self) -> Sequence[int] | None:
-        """Each example's group: a batch never mixes two, for instance shapes. None: one group."""
+        """The group of each example; a batch never mixes groups, for instance shapes. None: a single group."""
         ...
 
     def name_of(self, index: int) -> str:
-        """What an error calls an example: its row's id."""
+        """The id of an example's row, for error messages."""
         ...
 
     def prefetch(self, draws: list[Draw]) -> None:
-        """Reads what these examples need, while the step before them computes: called once a step, on another thread.
+        """Reads what these examples need, while the step before them computes: called once per step, on another thread.
 
         `draws` are this rank's of the coming step. May do nothing.
         """
@@ -65,7 +65,7 @@ class Objective(Protocol):
         ...
 
     def statistics(self, model: nn.Module, draws: list[Draw]) -> dict[str, torch.Tensor]:
-        """One number an example each, whose means over the whole batch `losses` needs; without gradient.
+        """Values with one number per example, whose means over the whole batch `losses` needs; without gradient.
 
         Called on every rank for every part of the batch before the first `losses`, where `needs_means`; the same random
         numbers (dropout) follow in `losses`.

@@ -19,31 +19,31 @@ class TrainerOptions(Config):
     steps: int = Field(150, ge=1)
     """Optimiser steps."""
     batch: int = Field(32, ge=1)
-    """Examples a step, over all workers."""
+    """Examples per step, over all workers."""
     learning_rate: float = Field(2e-4, gt=0)
-    """The highest."""
+    """Highest learning rate."""
     schedule: Literal["constant", "linear", "cosine", "polynomial"] = "constant"
-    """What follows the warm-up: as it is, or falling to `floor` of the highest rate."""
+    """Course of the rate after the warm-up: constant, or falling to `floor` times the highest rate."""
     power: float = Field(2.0, gt=0)
-    """Of the polynomial schedule: the rate falls as (1 - share of the steps done)^power."""
+    """Exponent of the polynomial schedule: the rate falls as (1 - share of the steps done)^power."""
     warm_up: int = Field(10, ge=0)
-    """Steps of linear rise to the highest rate."""
+    """Steps in which the rate rises linearly to the highest rate."""
     floor: float = Field(0.05, ge=0, le=1)
     """Share of the highest rate at the end of a falling schedule."""
     clip: float = Field(1.0, gt=0)
     """Largest norm of the gradient."""
     ema: float | None = Field(None, gt=0, lt=1)
-    """Decay a step of an exponential moving average of the parameters, which is then what is exported."""
+    """Decay per step of an exponential moving average of the parameters, which is then exported; None: no average."""
     optimizer: AnyOptimizer = AdamW()
     engine: EngineOptions = EngineOptions()
     seed: int = Field(0, ge=0)
-    """Of the order of examples, and of noise and times."""
+    """Seed of the order of examples, of noise and of times."""
     micro_batch: int = Field(64, ge=1, exclude=True)
-    """Most examples in one backward pass of one worker (gradients accumulate): memory, not meaning."""
+    """Most examples in one backward pass of one worker (gradients accumulate). It changes memory, not results."""
     checkpoint_every: int = Field(50, ge=1, exclude=True)
-    """Steps between two places to continue from."""
+    """Steps between two checkpoints."""
     preview_every: int = Field(0, ge=0, exclude=True)
-    """Steps between two previews; 0 for none."""
+    """Steps between two previews; 0: no previews."""
 
     @model_validator(mode="after")
     def _possible(self) -> TrainerOptions:
@@ -84,6 +84,6 @@ class TrainerOptions(Config):
         return self.batches(size=size).draws(step)
 
     def passes(self, *, world: int) -> int:
-        """Backward passes a step, the same on every one of `world` workers; each has an example at least."""
+        """Backward passes per step, the same on all `world` workers; each pass has at least one example."""
         most = math.ceil(self.batch / world)
         return max(1, min(math.ceil(most / self.micro_batch), self.batch // world))

@@ -14,7 +14,7 @@ from infra.config import ConfigError
 from infra.identity import canonical, fields
 
 CONFIG, HALTED = "config.json", "halted.json"
-SHOWN = 8  # names of examples in an error
+MOST_NAMED = 8  # examples named in an error
 ABSENT = "(nothing)"
 
 
@@ -57,7 +57,9 @@ def halt(what: str, *, step: int, names: list[str], bad: list[str], session: Ses
         record = {"step": step + 1, "what": what, "batch": names, "not_finite": bad, "checkpoint": kept}
         path.write_text(json.dumps(record, indent=1))
     culprits = bad or names
-    shown = ", ".join(sorted(culprits)[:SHOWN]) + (f" and {len(culprits) - SHOWN} more" if len(culprits) > SHOWN else "")
+    shown = ", ".join(sorted(culprits)[:MOST_NAMED]) + (
+        f" and {len(culprits) - MOST_NAMED} more" if len(culprits) > MOST_NAMED else ""
+    )
     good = "there is no checkpoint before it" if checkpoint is None else f"the last good checkpoint is {checkpoint}"
     raise Halt(
         f"the {what} of step {step + 1} is not a finite number, on {shown}; look at these rows, "

@@ -21,7 +21,7 @@ class Sums:
         self._sums: dict[str, torch.Tensor | None] = {}  # float64[2]: of the values, of their number
 
     def add(self, values: Mapping[str, torch.Tensor | None]) -> None:
-        """One number an example each; None where these examples have none."""
+        """Adds metrics with one number per example; None if these examples have none."""
         for name, each in values.items():
             before = self._sums.setdefault(name, None)
             if each is None:
@@ -31,7 +31,7 @@ class Sums:
             self._sums[name] = found if before is None else before + found
 
     def means(self, world: int) -> dict[str, float | None]:
-        """Over all ranks, equal on all; None where no example anywhere had the number. Called by all ranks together.
+        """Means over all ranks, equal on all; None if no example of any rank had the number. Called by all ranks together.
 
         The ranks need not have the same names: one of them may have had no example with such a number.
         """
@@ -47,7 +47,7 @@ class Sums:
 
 
 def _device() -> torch.device:
-    """Where a collective of a rank without numbers must be."""
+    """The device on which a rank without numbers takes part in a collective operation."""
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 

@@ -1,4 +1,4 @@
-"""The trainer: optimiser steps on whatever an objective calls its loss. It knows no algorithm and no data.
+"""The trainer: optimiser steps on the losses of an objective, independent of algorithm and data.
 
 What a step does depends on the options and the step's number alone. Which examples, which noise and which times belong to
 step n follows from seeds of n, never from the position of a data loader or from how many workers there are, so a run may
@@ -43,12 +43,12 @@ PREVIEWS, TRACKED = "previews", "tracked"
 
 @dataclass(frozen=True)
 class Training:
-    """An objective and how to train it: all that a worker is sent."""
+    """An objective and how to train it: everything that is sent to a worker."""
 
     objective: Objective
     options: TrainerOptions
     trackers: Trackers = field(default_factory=Trackers)
-    """Where curves and pictures are shown; TensorBoard and JSONL lie in `tracked` in the session's folder."""
+    """Where curves and pictures are shown; TensorBoard and JSONL files are in `tracked` in the session's folder."""
 
 
 def train(training: Training, session: Session) -> None:
@@ -68,7 +68,7 @@ def train(training: Training, session: Session) -> None:
 
 
 def read_curve(checkpoint: Path | None) -> list[dict[str, Any]]:
-    """Every step up to a checkpoint; none without one. A metric that a step did not have is None."""
+    """The curve up to a checkpoint, one entry per step; empty without a checkpoint. A metric that a step lacks is None."""
     if checkpoint is None:
         return []
     return [json.loads(line) for line in (checkpoint / CURVE).read_text().splitlines()]
@@ -88,7 +88,7 @@ class _Run:
         self.batches = self.options.batches(size=self.objective.size, groups=self.objective.groups)
 
     def go(self) -> None:
-        """To the last step; what a step reads is read while the one before it computes."""
+        """Runs to the last step; the examples of a step are read while the step before it computes."""
         first, end = len(self.curve), self.options.steps
         with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as reader:
             mine = self._mine(first)
@@ -102,7 +102,7 @@ class _Run:
                 mine = coming
 
     def _start(self) -> Engine:
-        """Model and engine as the last checkpoint left them."""
+        """Prepares model and engine and restores the last checkpoint."""
         from safetensors.torch import load_file
 
         options, device, world = self.options, self.device, self.session.world
@@ -219,7 +219,7 @@ class _Run:
 def _tracker(
     training: Training, session: Session, settings: dict[str, Any], *, resume_step: int
 ) -> Iterator[Tracker | None]:
-    """Rank 0's; None elsewhere."""
+    """The tracker on rank 0; None on other ranks."""
     if session.rank > 0:
         yield None
         return
@@ -233,7 +233,7 @@ def _tracker(
 
 @contextmanager
 def _same_random_numbers(device: torch.device) -> Iterator[None]:
-    """What is drawn inside is drawn again afterwards."""
+    """Restores the random state afterwards, so that numbers drawn inside are drawn again."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
 

@@ -1,4 +1,4 @@
-"""Folders of weights or data as part of a config: identified by what is in them, never by where they lie."""
+"""Folders of weights or data as part of a config: identified by their content, never by their path."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from infra.store.tables import sha256_of
 UNSAFE = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".msgpack", ".h5"}
 PROSE = ".md"
 DIGEST = 32
-"""Bytes of a SHA-256."""
+"""Bytes per SHA-256 digest."""
 SCANS = 16
-"""Folders whose files are remembered."""
+"""Number of folders whose scans are kept in memory."""
 
 
 class Manifest(Mapping[str, str]):
     """Every file below a folder by its relative name, in the order of the names: the SHA-256 of its content.
 
-    Half a million files take 60 MB: names are strings in a list, digests lie behind one another.
+    Half a million files take 60 MB: names are strings in a list, digests are joined in one bytes object.
     """
 
     def __init__(self, names: Sequence[str], digests: bytes) -> None:
@@ -49,16 +49,16 @@ class Manifest(Mapping[str, str]):
         return isinstance(name, str) and self.place_of(name) is not None
 
     def place_of(self, name: str) -> int | None:
-        """Where a name stands among the names."""
+        """The index of a name; None if there is no such file."""
         place = bisect_left(self._names, name)
         return place if place < len(self._names) and self._names[place] == name else None
 
     def at(self, place: int) -> tuple[str, bytes]:
-        """A name and its hash."""
+        """The name and digest at an index."""
         return self._names[place], self._digests[place * DIGEST : (place + 1) * DIGEST]
 
     def only(self, wanted: Callable[[str], bool]) -> Manifest:
-        """The files whose names are wanted."""
+        """The manifest of those files whose names satisfy `wanted`."""
         places = array("q", (place for place, name in enumerate(self._names) if wanted(name)))
         if len(places) == len(self._names):
             return self
@@ -76,7 +76,7 @@ class Manifest(Mapping[str, str]):
 
 @dataclass(frozen=True)
 class _Scan:
-    """A folder as it was: a file that has its size and time of change still is not hashed again."""
+    """A folder at its last scan: a file of unchanged size and modification time is not hashed again."""
 
     found: Manifest
     stamps: array[int]  # size and time of change, by turns
@@ -93,7 +93,7 @@ _scans: OrderedDict[Path, _Scan] = OrderedDict()
 
 
 def manifest(folder: Path) -> Manifest:
-    """Every file below a folder but prose (*.md). Folders that are links are not entered; links to files are files."""
+    """Every file below a folder but Markdown (*.md). Folders that are links are not entered; links to files are files."""
     folder = folder.absolute()
     before = _scans.get(folder)
     names, digests, stamps = [], bytearray(), array("q")
@@ -141,11 +141,11 @@ class Folder(Config):
 
     @property
     def local(self) -> Path:
-        """Where it lies."""
+        """The folder's path."""
         return Path(self.path)
 
     def folder(self, places: Any) -> Path:
-        """Where it lies; `places` are asked by weights that a stage made."""
+        """The folder's path; `places` is needed only for weights that a stage made."""
         return self.local
 
     def identity(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The record of an artifact: what it is, what it is made of, and what it was made from.
 
-Written last: no record, no artifact. Its `digest` is a hash of the hashes of all its files; a child remembers the digest of
+Written last: no record, no artifact. Its `digest` is a hash of the hashes of all its files; a child stores the digest of
 each parent it read, so that an artifact whose parent has changed since (a quarantined row retried, say) is no hit.
 """
 
@@ -19,7 +19,7 @@ NAME = "artifact.json"
 
 
 class NewerRecord(RuntimeError):
-    """A record this version of Salon does not understand."""
+    """A record in a newer format than this version of Salon can read."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ParentRecord:
 
 @dataclass(frozen=True)
 class Record:
-    """All that is known of one finished artifact."""
+    """The complete record of one finished artifact."""
 
     stage: str
     version: int
@@ -75,13 +75,13 @@ class Record:
         return found + [(f.name, f) for f in (self.errors, self.hashes) if f]
 
     def write(self, directory: Path) -> None:
-        """Makes `directory` an artifact."""
+        """Writes the record into `directory`, which makes it an artifact."""
         text = json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=False)
         write_atomic(directory / NAME, text.encode())
 
 
 def read_record(directory: Path) -> Record | None:
-    """The record of a directory, None where it has none; raises NewerRecord for a later format."""
+    """The record of a directory, None if it has none; raises NewerRecord for a later format."""
     path = directory / NAME
     try:
         data = json.loads(path.read_bytes())

@@ -40,11 +40,11 @@ class Video:
 
 
 class TableError(ValueError):
-    """A table that is not what its row class says; shows both."""
+    """A table that does not match its row class; the message shows both."""
 
 
 class DamagedFile(RuntimeError):
-    """A data file whose bytes are not the ones that were written."""
+    """A data file whose bytes are not those that were written."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path} is damaged: {reason}; run the same command again to compute this file anew")
@@ -100,7 +100,7 @@ def schema_of(row: type) -> pa.Schema:
     columns, features = [], {}
     for field in fields(row):
         kind, nullable = _unwrap(hints[field.name])
-        # `datasets` believes its metadata only where the Arrow field is nullable; to_table still refuses a null picture.
+        # `datasets` applies its metadata only where the Arrow field is nullable; to_table still refuses a null picture.
         columns.append(pa.field(field.name, _arrow_type(kind), nullable=nullable or kind in (Image, Video)))
         features[field.name] = _feature(kind)
     metadata = {"huggingface": json.dumps({"info": {"features": features}}, sort_keys=True)}
@@ -160,7 +160,7 @@ def from_table(table: pa.Table, row: type) -> Iterator[Any]:
 
 @dataclass(frozen=True)
 class FileRecord:
-    """What a record knows of one file: enough to notice that it is not the one that was written."""
+    """A file as it was written: size and hash, with which a later change is noticed."""
 
     name: str
     bytes: int
@@ -207,7 +207,7 @@ def first_id(table: pa.Table) -> str:
 def _bytes_of(path: Path) -> pa.Buffer:
     """A file's bytes in Arrow's own memory.
 
-    A reader's thread may let go of them last, after Python has ended; memory of Python's would then abort the process.
+    A reader's thread may release them last, after Python has ended; memory owned by Python would then abort the process.
     """
     with pa.OSFile(str(path)) as file:
         return file.read_buffer()

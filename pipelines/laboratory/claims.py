@@ -67,7 +67,7 @@ class TrialsBySeed:
 
 
 class Claims(TableStage):
-    """Trials in; a verdict a claim, noise level and measure out, scores and known strengths beside, a page as weights."""
+    """Turns trials into a verdict per claim, noise level and measure, with tables of scores and strengths, and a page."""
 
     name: ClassVar = "claims"
     version: ClassVar = 2
@@ -76,7 +76,7 @@ class Claims(TableStage):
 
     trials: Trials
     pictures: Render
-    "Of the training captions: the checker's word on them is how strong their generators are known to be."
+    "Pictures of training captions; the checker's scores on them give each generator's known strength."
     arena: Arena
     claims: tuple[Claim, ...]
 
@@ -174,7 +174,7 @@ class Claims(TableStage):
         return found
 
     def _roster(self, context: Context) -> list[KnownStrength]:
-        """Generators, strongest first by the checker on the pictures that were rendered for training."""
+        """Generators, strongest first by the checker's scores of the pictures of training captions."""
         asked = context.table(self.pictures.prompts, ["id", "expectation"])
         expectation = dict(zip(asked["id"].to_pylist(), asked["expectation"].to_pylist(), strict=True))
         checked: dict[str, list[tuple[float, ...]]] = defaultdict(list)
@@ -190,7 +190,7 @@ class Claims(TableStage):
         return sorted(found, key=lambda row: (-row.strict, row.generator))
 
     def expected_rows(self, inputs: Inputs) -> int:
-        """One a claim, noise level and measure."""
+        """One row per claim, noise level and measure."""
         del inputs
         return len(MEASURES) * sum(len(claim.noises) for claim in self.claims)
 

@@ -1,4 +1,4 @@
-"""What of a generator is trained: a low-rank addition to some layers, or every parameter, and where either begins."""
+"""What is trained of a generator (low-rank additions to some layers, or every parameter), and where training begins."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ else:
     torch = lazy("torch")
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
-SHOWN = 24  # names of layers in an error
+MOST_NAMED = 24  # layers named in an error
 
 
 class LoRA(Config):
@@ -31,7 +31,7 @@ class LoRA(Config):
 
     kind: Literal["lora"] = "lora"
     rank: int = Field(32, ge=1)
-    """Of each addition."""
+    """Rank of each addition."""
     alpha: float = Field(64.0, gt=0)
     """Scale: an addition is multiplied by alpha / rank."""
     targets: tuple[str, ...] = ()
@@ -59,9 +59,9 @@ class Start:
     """What an earlier run left: the policy begins there, and it is the reference."""
 
     folder: Path
-    """Its export."""
+    """Folder of its export."""
     adapter: LoRA | Full
-    """What it trained."""
+    """The adapter that it trained."""
 
 
 def peft_config(adapter: LoRA, *, targets: tuple[str, ...]) -> Any:
@@ -83,7 +83,9 @@ def refuse_unmatched(model: nn.Module, targets: tuple[str, ...]) -> None:
     for target in targets:
         if not any(name == target or name.endswith(f".{target}") for name in layers):
             known = sorted({re.sub(r"^.*(?:blocks|attentions|resnets)\.\d+\.", "", name) for name in layers})
-            shown = ", ".join(known[:SHOWN]) + (f" and {len(known) - SHOWN} more" if len(known) > SHOWN else "")
+            shown = ", ".join(known[:MOST_NAMED]) + (
+                f" and {len(known) - MOST_NAMED} more" if len(known) > MOST_NAMED else ""
+            )
             raise ConfigError(f"LoRA target {target!r} matches no layer of {type(model).__name__}; it has {shown}")
 
 

@@ -66,7 +66,7 @@ def model_card(
 
 
 def summary(curve: Sequence[Mapping[str, Any]], *, metrics: Sequence[str]) -> list[dict[str, object]]:
-    """Means over the first and the last tenth of a training's steps, a row a metric that was measured there."""
+    """Means over the first and the last tenth of a training's steps, one row per metric measured there."""
     tenth = max(1, len(curve) // 10)
     rows: list[dict[str, object]] = []
     for name in metrics:
@@ -94,7 +94,7 @@ def _head(use: Use) -> str:
 
 def _snippet(use: Use) -> str:
     module, _, name = use.pipeline.rpartition(".")
-    lines = [f"from {module} import {name}", "", "folder = ...  # where this card lies"]
+    lines = [f"from {module} import {name}", "", "folder = ...  # the folder of this card"]
     if use.lora:
         lines += [f"pipe = {name}.from_pretrained({json.dumps(use.base)})", "pipe.load_lora_weights(folder)"]
     else:

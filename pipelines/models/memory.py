@@ -43,18 +43,18 @@ class Architecture:
 
     family: type[Family]
     parameters: int
-    """Of the denoiser alone."""
+    """Parameters of the denoiser alone."""
     layers: Mapping[str, int]
     """Inputs plus outputs of the layers of a name, summed over the blocks; a LoRA adds rank times as many parameters."""
     kept: Kept
     patch: int = 1
-    """Latent values a token has along a side; 1 for a U-Net, whose tokens are its latents."""
+    """Latent values per side of a token; 1 for a U-Net, whose tokens are its latents."""
     vae: int = 8
-    """Pixels a latent value has along a side."""
+    """Pixels per side of a latent value."""
     frames: int = 1
-    """Frames a latent frame stands for, after the first."""
+    """Frames per latent frame, after the first."""
     text_tokens: int = 0
-    """Tokens of the text that pass through the blocks beside the picture's; 0 where it is only looked at."""
+    """Tokens of the text that pass through the blocks beside the picture's; 0 if the blocks only attend to the text."""
 
     def tokens(self, *, height: int, width: int, frames: int) -> int:
         """Tokens of a picture of height x width pixels, or of a clip of that many frames, with its text."""
@@ -91,7 +91,7 @@ class Memory:
 
     @property
     def total(self) -> float:
-        """Of the GPU."""
+        """GiB of the GPU's memory in all."""
         return self.parameters + self.gradients + self.optimizer + self.reference + self.ema + self.activations
 
 
@@ -116,7 +116,7 @@ def rank_memory(
 ) -> Memory:
     """Memory of a rank. `zero` 0 is plain torch; `micro_batch` counts pairs; `rank` and `targets` matter to a LoRA only.
 
-    With P parameters of the denoiser, T of them trained (all, or the LoRA's), N workers, w bytes a weight (2 in bf16, 4
+    With P parameters of the denoiser, T of them trained (all, or the LoRA's), N workers, w bytes per weight (2 in bf16, 4
     otherwise; plain torch keeps what it trains in 4 and casts a copy of 2 for the forward pass):
     * parameters: w P for full training, w (P + T) with a LoRA; divided by N at ZeRO 3, or off the GPU with offload "all",
       plus the at most 10^9 gathered at a time.
@@ -125,7 +125,7 @@ def rank_memory(
       next to nothing where the second moment is `factored` (Adafactor, in plain torch).
     * reference: w P for a copy, which every rank holds whole; 0 for the disabled adapter or cached errors.
     * ema: 4 T; it lies where the masters lie: DeepSpeed divides it by N, and it is offloaded with them.
-    * activations: 2 members x pairs x tokens x values kept a token x w.
+    * activations: 2 members x pairs x tokens x values kept per token x w.
     """
     whole = architecture.parameters
     lora = adapter == "lora"

@@ -93,7 +93,7 @@ class Policy:
     ) -> torch.Tensor:
         """The policy's prediction at x_t, float[b, *latent]; `model` is its denoiser as a training engine wrapped it.
 
-        `original_size`: (height, width) in pixels before resizing, for SDXL. `guidance`: what a distilled FLUX is told.
+        `original_size`: (height, width) in pixels before resizing, for SDXL. `guidance`: of a distilled FLUX.
         """
         if isinstance(self.adapter, LoRA) and self.adapter.dropout:
             self.model.train(torch.is_grad_enabled())

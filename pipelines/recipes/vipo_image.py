@@ -36,8 +36,11 @@ BETAS = {"sd15": 500.0, "sdxl": 1000.0, "sd3.5-medium": 500.0, "flux.1-dev": 500
 
 def vipo_image(
     *,
-    model: Annotated[Literal["sd15", "sdxl", "sd3.5-medium", "flux.1-dev"], Field(description="whose table")] = "sd15",
-    alpha: Annotated[str, Field(pattern=r"^(auto|-?\d+(\.\d+)?)$", description="of Poly-DPO, or auto")] = "0",
+    model: Annotated[
+        Literal["sd15", "sdxl", "sd3.5-medium", "flux.1-dev"],
+        Field(description="generator; sets the paper's hyper-parameters"),
+    ] = "sd15",
+    alpha: Annotated[str, Field(pattern=r"^(auto|-?\d+(\.\d+)?)$", description="Poly-DPO's alpha, or auto")] = "0",
     adapter: Annotated[Literal["full", "lora"], Field(description="what is trained")] = "full",
     sft: Annotated[bool, Field(description="fine-tune on the winners first")] = True,
     source: Source = Source(),

@@ -22,7 +22,7 @@ RUN = Run(steps=2000, batch=256, learning_rate=256 * 1e-8)
 def vipo_video(
     *,
     model: Annotated[Literal["wan2.1-1.3b", "wan2.1-14b"], Field(description="size of Wan 2.1")] = "wan2.1-1.3b",
-    alpha: Annotated[str, Field(pattern=r"^(auto|-?\d+(\.\d+)?)$", description="of Poly-DPO, or auto")] = "0",
+    alpha: Annotated[str, Field(pattern=r"^(auto|-?\d+(\.\d+)?)$", description="Poly-DPO's alpha, or auto")] = "0",
     adapter: Annotated[Literal["full", "lora"], Field(description="what is trained")] = "full",
     frames: Annotated[tuple[int, ...], Field(description="lengths of clips, each 4k + 1")] = (81, 49, 33, 17),
     source: Source = Source(),

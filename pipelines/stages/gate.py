@@ -1,4 +1,4 @@
-"""Stage `gate`: the end of a pipeline, which is not reached where what was trained on rises while what never was falls."""
+"""Stage `gate`: fails the run when trained-on measures rise while a held-out one falls."""
 
 from __future__ import annotations
 

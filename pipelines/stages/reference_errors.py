@@ -81,7 +81,7 @@ class ReferenceErrors(RowStage):
     dtype: Literal["float32", "bfloat16"] = "float32"
     times: TimeSampler = UniformTimes()
     guidance: float = Field(1.0, ge=0)
-    "What a guidance-distilled denoiser is told."
+    "Guidance scale given to a guidance-distilled denoiser."
     draws: int = Field(8, ge=1)
     "Different (noise, time) an example; training goes through them by turns."
     seed: int = Field(0, ge=0)

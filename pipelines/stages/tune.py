@@ -78,7 +78,7 @@ class Tune(TableStage, Trained):
     times: TimeSampler = UniformTimes()
     "How noise levels are drawn."
     guidance: float = Field(1.0, ge=0)
-    "What a guidance-distilled denoiser (FLUX.1-dev) is told in training; 1 fits data, 3.5 is what it is sampled with."
+    "Guidance scale given to a guidance-distilled denoiser (FLUX.1-dev) in training; 1 fits data, sampling uses 3.5."
     trainer: TrainerOptions = TrainerOptions(learning_rate=1e-3, engine=EngineOptions(zero=1))
     "Steps, batch, learning rate, engine."
     checkpointing: bool = Field(False, exclude=True)

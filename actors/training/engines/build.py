@@ -21,10 +21,10 @@ def build_engine(
     passes: int,
     device: torch.device,
 ) -> Engine:
-    """The engine the options name.
+    """Returns the engine that the options name.
 
-    `clip`: largest gradient norm; `ema`: decay a step of an average of the parameters, None for none; `passes`: backward
-    passes a step.
+    `clip`: largest gradient norm; `ema`: decay per step of an average of the parameters, None for none; `passes`: backward
+    passes per step.
     """
     if options.kind == "torch":
         from actors.training.engines.torch import TorchEngine

@@ -2,7 +2,7 @@
 
 DeepSpeed's own checkpoints belong to one number of workers. Here moments are gathered parameter by parameter on rank 0 and
 written whole, so that a run may go on with another number of workers, another stage, or plain torch; the price is 12 bytes
-of memory a trained parameter on rank 0's host.
+of memory per trained parameter on rank 0's host.
 """
 
 from __future__ import annotations
@@ -69,10 +69,10 @@ class DeepSpeedEngine(Engine):
             for average, flat in zip(self.averages, self._masters(), strict=True):
                 average.lerp_(flat.detach(), 1 - self.ema)
         norm = float(self.engine.get_global_grad_norm())
-        return norm if norm >= 0 else math.nan  # DeepSpeed says -1 for a norm that is no number
+        return norm if norm >= 0 else math.nan  # DeepSpeed returns -1 for a norm that is not finite
 
     def state(self) -> State | None:
-        """Gathers one parameter after the other, so that rank 0 alone ever holds all."""
+        """Gathers one parameter after another, so that only rank 0 holds all of them."""
         from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 
         first = dist.get_rank() == 0
@@ -202,5 +202,5 @@ def _import_deepspeed() -> Any:
 def _alone(device: torch.device) -> None:
     """A process group of this process, where no launcher made one."""
     backend = "nccl" if device.type == "cuda" else "gloo"
-    os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed insists
+    os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed requires it
     dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)

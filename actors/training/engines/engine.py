@@ -46,7 +46,7 @@ class AdamW(Config):
     """Share of a weight that one step removes, as a multiple of the learning rate."""
 
     def build(self, parameters: list[nn.Parameter], *, learning_rate: float) -> torch.optim.Optimizer:
-        """torch's own; on a CPU its fused form, by default torch goes there parameter by parameter."""
+        """torch's AdamW, on a CPU in its fused form, which is faster than the default loop over parameters."""
         return torch.optim.AdamW(
             parameters,
             lr=learning_rate,
@@ -106,7 +106,7 @@ AnyOptimizer = Annotated[AdamW | Adafactor, Field(discriminator="kind")]
 
 
 class EngineOptions(Config):
-    """Which engine steps."""
+    """Options of the training engine."""
 
     kind: Literal["torch", "deepspeed"] = "deepspeed"
     zero: Literal[1, 2, 3] = 1
@@ -115,7 +115,7 @@ class EngineOptions(Config):
     """Forward and backward in bfloat16, optimiser and master parameters in fp32. DeepSpeed keeps a bfloat16 copy of all
     parameters to compute with; torch casts at each use."""
     offload: Literal["none", "optimizer", "all"] = Field("none", exclude=True)
-    """What lies in the host's memory (DeepSpeed only): optimiser states with fp32 masters, or (ZeRO 3) parameters too."""
+    """Kept in the host's memory (DeepSpeed only): optimiser states with fp32 masters, or (ZeRO 3) parameters too."""
 
     @property
     def keeps_masters(self) -> bool:

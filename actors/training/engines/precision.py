@@ -21,6 +21,6 @@ class Autocast(nn.Module):
         self.kind = device.type
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
-        """The model's own."""
+        """Calls the model under autocast."""
         with torch.autocast(self.kind, dtype=torch.bfloat16):
             return self.inner(*inputs, **named)

@@ -1,4 +1,4 @@
-"""Plain torch: the reference the other engines are measured against. Gradients are averaged by one all-reduce a step."""
+"""Plain torch: the reference the other engines are measured against. Gradients are averaged by one all-reduce per step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from actors.training.engines.engine import STEP, AnyOptimizer, Cast, Engine, Sta
 
 
 class TorchEngine(Engine):
-    """Every worker holds everything."""
+    """Plain torch: every worker holds all parameters and optimiser states."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class TorchEngine(Engine):
         return float(norm)
 
     def state(self) -> State | None:
-        """Rank 0's own: all ranks hold the same."""
+        """The state of rank 0; all ranks hold the same."""
         if dist.is_initialized() and dist.get_rank() > 0:
             return None
         found: State = {STEP: torch.tensor(0.0)}

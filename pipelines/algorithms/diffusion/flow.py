@@ -1,4 +1,4 @@
-"""Rectified flow: what a velocity says, Euler's steps back to the data, and the times to train at (Liu et al., 2023).
+"""Rectified flow: data and noise from a velocity, Euler's steps, and the times to train at (Liu et al., 2023).
 
 x_t = (1 - t) x_0 + t x_1 with x_1 ~ N(0, I) and t in [0, 1], where 1 is noise; the velocity is v = x_1 - x_0
 (`path.FlowPath`). Sampling steps from s to s' < s, so ds < 0.
@@ -73,7 +73,7 @@ class UniformTimes(Config):
 
     kind: Literal["uniform"] = "uniform"
     low: float = Field(0.02, ge=0, le=1)
-    """Earliest time; a little above 0, where a velocity says nothing about the picture."""
+    """Earliest time; a little above 0, where the velocity carries no information about the picture."""
     high: float = Field(0.98, ge=0, le=1)
     """Latest time; a little below 1, where every picture looks alike."""
     shift: Shift = 1.0

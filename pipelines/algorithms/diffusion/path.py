@@ -1,4 +1,4 @@
-"""Paths between data and noise, whatever a denoiser predicts: a point, what to answer there, and the error of an answer.
+"""Paths between data and noise for every kind of prediction: a point, the target there, and the error of a prediction.
 
 Time t is in [0, 1] and 1 is noise, for flow matching and for diffusion alike. Errors are means over all dimensions but
 the batch, in fp32: with sums instead, divide beta by the number of elements.
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 else:
     torch = lazy("torch")
 
-TRAINING_STEPS = 1000  # flow denoisers are told 1000 t, the scale of diffusion's integer steps
+TRAINING_STEPS = 1000  # flow denoisers take 1000 t, the scale of diffusion's integer steps
 
 
 @dataclass(frozen=True)
 class PathSample:
-    """A point of a path with what the model should answer there."""
+    """A point of a path with the prediction that the model should make there."""
 
     x_t: Float[torch.Tensor, "batch *shape"]
     target: Float[torch.Tensor, "batch *shape"]
@@ -33,7 +33,7 @@ class PathSample:
 
 
 class NoisePath(Protocol):
-    """How a generator noises data, and what it is told and asked about it."""
+    """How a generator noises data, and the times and targets that go with it."""
 
     @property
     def prediction(self) -> str:
@@ -51,7 +51,7 @@ class NoisePath(Protocol):
         ...
 
     def timesteps(self, t: Float[torch.Tensor, " batch"]) -> Shaped[torch.Tensor, " batch"]:
-        """What the denoiser is told instead of t."""
+        """The denoiser's own time input for each t."""
         ...
 
 
@@ -88,5 +88,5 @@ def per_sample_error(
 def spread(
     values: Shaped[torch.Tensor, " batch"], *, like: Float[torch.Tensor, "batch *shape"]
 ) -> Shaped[torch.Tensor, "batch *ones"]:
-    """One value a sample as a factor of every element of its sample, in its own dtype."""
+    """One value per sample as a factor of every element of its sample, in its own dtype."""
     return values.view(-1, *[1] * (like.dim() - 1))

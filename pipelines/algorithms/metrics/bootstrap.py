@@ -38,7 +38,7 @@ def mean_interval(
     """The mean of `values` with its interval; values of one group (a prompt) are resampled together."""
     values = np.asarray(values, dtype=np.float64)
     if len(groups) != len(values):
-        raise ConfigError(f"{len(values)} values in {len(groups)} groups; give one group a value")
+        raise ConfigError(f"{len(values)} values in {len(groups)} groups; give one group per value")
     if not len(values):
         raise ConfigError("an interval needs at least one value, got none; check the filter before it")
     if not np.isfinite(values).all():

@@ -1,4 +1,4 @@
-"""The gate against reward hacking: what was trained on rises, what never was falls, and the pipeline stops."""
+"""The gate against reward hacking: it fails when trained-on measures rise while a held-out one falls."""
 
 from __future__ import annotations
 

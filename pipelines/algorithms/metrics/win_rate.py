@@ -38,7 +38,7 @@ def win_rate(
     outcomes = np.asarray(outcomes, dtype=np.float64)
     if len(base_seeds) != len(outcomes) or len(groups) != len(outcomes):
         raise ConfigError(
-            f"{len(outcomes)} outcomes, {len(base_seeds)} seeds, {len(groups)} groups; give one of each a row"
+            f"{len(outcomes)} outcomes, {len(base_seeds)} seeds, {len(groups)} groups; give one of each per row"
         )
     compared = np.isfinite(outcomes)
     if not np.isin(outcomes[compared], (0.0, 0.5, 1.0)).all():

@@ -93,4 +93,4 @@ class WeightedLabels(Confidence):
 
 
 LabelConfidence = Annotated[HardLabels | SoftLabels | WeightedLabels, Field(discriminator="kind")]
-"""How far a label is believed: the type of an option."""
+"""How a label's certainty enters the loss: the type of an option."""

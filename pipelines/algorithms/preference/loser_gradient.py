@@ -28,7 +28,7 @@ NORM, OVERLAP = "winner_gradient", "gradient_overlap"
 
 
 class Unscaled(Config):
-    """The whole gradient, as the loss says."""
+    """The loser's whole gradient."""
 
     kind: Literal["unscaled"] = "unscaled"
 
@@ -53,7 +53,7 @@ class SafeScale(Config):
     """Reserve: 0 goes to the bound, 1 drops every loser whose gradient is along its winner's. Public code for SD1.5 has
     0.9 with Diffusion-DPO and 0.2 with DSPO."""
     per: Literal["pair", "batch"] = "pair"
-    """One lambda a pair; or one for all from the batch's means (of all ranks and passes; public code: a local batch's)."""
+    """One lambda per pair, or one from the batch's means (of all ranks and passes; public code: a local batch's)."""
 
     @property
     def needs_statistics(self) -> bool:

@@ -35,7 +35,7 @@ class Member:
     """One side of a batch of pairs: pictures [pairs, c, h, w] or clips [pairs, c, f, h, w] at one noise and time."""
 
     prediction: Float[torch.Tensor, "pairs *shape"]
-    """The policy's, with gradient."""
+    """The policy's prediction, with gradient."""
     target: Float[torch.Tensor, "pairs *shape"]
     """What it should have been (`diffusion.path.PathSample.target`)."""
     error: Float[torch.Tensor, " pairs"]

@@ -32,13 +32,13 @@ CONFIDENCE, SQUARE = "confidence", "confidence_square"
 
 
 class FixedAlpha(Config):
-    """The same alpha all along."""
+    """The same alpha for every batch."""
 
     kind: Literal["fixed"] = "fixed"
     alpha: float = Field(default=0.0, allow_inf_nan=False)
     """0 is DPO; below -1 the loss pushes pairs with p > 1 / |alpha| away from their winner."""
     acknowledge_sign_change: bool = False
-    """Says that an alpha below -1 is meant."""
+    """Confirms that an alpha below -1 is intended."""
     needs_statistics: ClassVar[bool] = False
 
     @model_validator(mode="after")
@@ -46,7 +46,7 @@ class FixedAlpha(Config):
         if self.alpha < -1 and not self.acknowledge_sign_change:
             raise ConfigError(
                 f"alpha = {self.alpha:g} is below -1: pairs with p > {1 / -self.alpha:.3g} would be pushed away from their "
-                "winner; give -1 or more (acknowledge_sign_change says that it is meant)"
+                "winner; give -1 or more (acknowledge_sign_change confirms that it is intended)"
             )
         return self
 

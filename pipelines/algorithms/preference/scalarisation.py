@@ -24,7 +24,7 @@ ROUNDING = 1e-9  # a lead below is a tie: weights such as 0.1 + 0.2 - 0.3 do not
 
 @dataclass(frozen=True)
 class Scalarised:
-    """One label a pair from those of its dimensions."""
+    """One label per pair from those of its dimensions."""
 
     choices: list[str]
     """a, b or tie."""
@@ -58,7 +58,7 @@ class Single(Config):
 
     kind: Literal["single"] = "single"
     dimension: str
-    """Its name."""
+    """Name of the dimension."""
 
     @property
     def weights(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Answers of jurors as arrays, and what each juror says of each pair once both orders are seen.
+"""Answers of jurors as arrays, and each juror's ballot on each pair from both orders.
 
 Codes: 0 is a, 1 is b, 2 is tie, 3 is nothing (an unparsable answer, an abstention, or no vote at all). A juror that
 contradicts itself when the pictures are swapped has said "tie": its answers came from the position.
@@ -23,7 +23,7 @@ ORDERS = ("ab", "ba")
 
 
 class Consistency(Config):
-    """What both orders of a juror come to."""
+    """How a juror's answers in both orders become one ballot."""
 
     contradiction: Literal["tie", "abstain"] = "tie"
     """When the answers to the two orders differ."""
@@ -33,7 +33,7 @@ class Consistency(Config):
 
 @dataclass(frozen=True)
 class Answers:
-    """One entry a vote, as numbers."""
+    """Votes as arrays with one entry per vote."""
 
     pair: Int[np.ndarray, " votes"]
     juror: Int[np.ndarray, " votes"]
@@ -65,7 +65,7 @@ def answers(pair_id: Sequence[str], *, juror: Sequence[str], order: Sequence[str
 
 
 def ballots(given: Answers, *, options: Consistency) -> Int8[np.ndarray, "pairs jurors"]:
-    """One code a pair and juror: the answer all of its readable votes agree on, or what `options` makes of the rest."""
+    """One code per pair and juror: the answer all of its readable votes agree on, or what `options` makes of the rest."""
     table = given.table()
     readable = table[:, :, :NOTHING]
     kinds = (readable > 0).sum(2)

@@ -79,7 +79,7 @@ class CalibratedJury(Config):
 
     kind: Literal["calibrated"] = "calibrated"
     shrinkage: float = Field(20.0, gt=0)
-    """Labels a row of a confusion must have before it counts for half."""
+    """Number of labels at which a row of a confusion matrix counts for half."""
     folds: int = Field(5, ge=2)
     """Folds of the labelled share on which the exponent is chosen."""
     level: float = Field(0.01, gt=0, le=1)

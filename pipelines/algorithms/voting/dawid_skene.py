@@ -54,7 +54,7 @@ class DawidSkene(Config):
         return Verdicts(choice=choice, agreement=np.where(judged, share_behind(choice, counts=counts), 0.0), counts=counts)
 
     def fit(self, ballots: Int8[np.ndarray, "pairs jurors"]) -> Confusions:
-        """EM from the shares of the ballots; deterministic, some 40 ns a ballot and round."""
+        """EM from the shares of the ballots; deterministic, some 40 ns per ballot and round."""
         ballots = np.asarray(ballots)
         judged = (ballots != NOTHING).any(1)
         counts = count_ballots(ballots)[:, :NOTHING] + 1e-9

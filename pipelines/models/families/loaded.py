@@ -27,18 +27,18 @@ else:
 
 @dataclass(frozen=True)
 class DenoiserCall:
-    """What a denoiser is asked in one call."""
+    """The inputs of one call of a denoiser."""
 
     x: torch.Tensor
     """Noised latents float[b, *latent]."""
     timesteps: torch.Tensor
     """float[b] in [0, 1000)."""
     condition: Condition
-    """Batched."""
+    """The batched condition."""
     original_size: tuple[int, int] | None = None
     """(height, width) in pixels before the pictures were resized, which SDXL reads; None: as they are."""
     guidance: float = 1.0
-    """What a guidance-distilled denoiser (FLUX.1-dev) is told."""
+    """Guidance scale given to a guidance-distilled denoiser (FLUX.1-dev)."""
 
 
 class LoadedFamily(ABC):
@@ -93,7 +93,8 @@ class LoadedFamily(ABC):
     def encode_pixels(self, pixels: np.ndarray) -> torch.Tensor:
         """Latents x_0 of uint8[b, f, h, w, 3], on the CPU: float[b, c, h', w'], of clips float[b, c, f', h', w'].
 
-        The posterior's mean, scaled and shifted as the pipeline does, in one pass: with another b the last bits differ.
+        The posterior's mean, scaled and shifted as the pipeline does. All b are encoded as one
+        batch; another batch size may change the last bits.
         Raises ConfigError for a size or number of frames that the family does not take.
         """
         refuse_shape(pixels, family=self.family)

@@ -64,7 +64,10 @@ class Source(Config):
     pairs_map: Annotated[tuple[str, ...], Field(description="OLD=NEW,…: columns by the format's names for them")] = ()
     steps: Annotated[int | None, Field(ge=1, description="optimiser steps, instead of the paper's")] = None
     batch: Annotated[int | None, Field(ge=1, description="pairs a step, instead of the paper's; the rate follows")] = None
-    side: Annotated[int | None, Field(ge=8, description="pixels a side of a square of the area, not the paper's")] = None
+    side: Annotated[
+        int | None,
+        Field(ge=8, description="training resolution: side in pixels of a square of equal area (default: the paper's)"),
+    ] = None
 
     def data(self, *, expected: int, side: int, **options: Any) -> Data:
         """The pairs, in the paper's shapes where no others are asked for."""
@@ -192,7 +195,9 @@ class Setup(Config):
     ] = None
     offload: Annotated[Literal["none", "optimizer", "all"], Field(description="what lies in the host's memory")] = "none"
     micro_batch: Annotated[int, Field(ge=1, description="pairs a backward pass and GPU")] = 4
-    precision: Annotated[Literal["bf16", "fp32"], Field(description="of weights and activations; errors are fp32")] = "bf16"
+    precision: Annotated[
+        Literal["bf16", "fp32"], Field(description="precision of weights and activations; losses are always fp32")
+    ] = "bf16"
     draws: Annotated[int, Field(ge=0, description="cached draws of the reference a pair; 0: it is in memory")] = 0
     ema: Annotated[float | None, Field(gt=0, lt=1, description="decay of an average of the weights, then exported")] = None
     preview_texts: Annotated[tuple[str, ...], Field(description="prompts to draw while training")] = ()

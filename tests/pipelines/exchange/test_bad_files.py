@@ -55,7 +55,7 @@ def test_a_json_entry_without_a_key_is_an_error_with_its_line(tmp_path):
     found, wrong = read(tmp_path, format="hpd")
     assert len(found) == len(entries)
     assert wrong[0].startswith("train.json line 3: key 'path2' is missing")
-    assert wrong[1].startswith(f"train.json line {len(entries) + 2}: a str stands")
+    assert wrong[1].startswith(f"train.json line {len(entries) + 2}: it is a str")
 
 
 @pytest.mark.parametrize("cut", [0.1, 0.5, 0.99])
@@ -98,7 +98,7 @@ def test_a_csv_row_of_another_length_and_an_unknown_label_are_errors(tmp_path):
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"label_0": 0.3}, "label_0 0.3 and label_1 0.0 are none of"),
+        ({"label_0": 0.3}, "label_0 0.3 and label_1 0.0 must be 1 and 0"),
         ({"label_0": None}, "label_0 None"),
         ({"has_label": False}, "has_label is false"),
         ({"best_image_uid": "tie"}, "its labels mean a, its best_image_uid means tie"),
@@ -243,7 +243,7 @@ def test_a_new_name_the_format_does_not_know_is_refused(word, reason):
         ("pickapic", ["caption"], "OLD=NEW"),
         ("pickapic", ["captoin=text"], "did you mean caption"),
         ("pickapic", ["caption=text", "caption=words"], "named twice"),
-        ("pickapic", ["caption=jpg_0"], "writes a column 'jpg_0' already"),
+        ("pickapic", ["caption=jpg_0"], "already writes a column 'jpg_0'"),
         ("hpd", ["image_path=paths"], "has no column 'image_path'"),
         ("pair_folder", ["prompt=text"], "it has none"),
     ],

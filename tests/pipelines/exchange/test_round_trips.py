@@ -218,5 +218,7 @@ def test_hugging_face_finds_pictures_under_another_name_and_the_card_names_the_c
     assert {"asked_for", "quality", f"{MARGIN}TA"} <= set(data.column_names)
     card = (folder / "README.md").read_text()
     assert (
-        "| left, image\\_b |" in card and "| asked\\_for |" in card and "| quality | how much better a is in VQ |" in card
+        "| left, image\\_b |" in card
+        and "| asked\\_for |" in card
+        and "| quality | by how much a is better than b in VQ |" in card
     )
