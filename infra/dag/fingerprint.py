@@ -38,7 +38,8 @@ class Contents(Protocol):
 
 def hash_rows(table: pa.Table, *, salt: str = "") -> pa.Array:
     """binary[16] of each row: over all its columns and their names."""
-    head = repr((salt, [(field.name, str(field.type)) for field in table.schema])).encode()
+    named = repr((salt, [(field.name, str(field.type)) for field in table.schema])).encode()
+    head = blake2b(named, digest_size=SIZE).digest()
     found: list[bytes] = []
     for batch in table.combine_chunks().to_batches(max_chunksize=AT_ONCE):
         texts: list[pa.Array] = []
@@ -46,14 +47,16 @@ def hash_rows(table: pa.Table, *, salt: str = "") -> pa.Array:
         for column in batch.columns:
             _parts(column, texts, blobs)
         joined = pc.binary_join_element_wise(*texts, "\x1f") if texts else pa.array([""] * len(batch), pa.string())
-        for number, text in enumerate(joined.cast(pa.binary()).to_pylist()):
-            digest = blake2b(head, digest_size=SIZE)
-            digest.update(text)
-            for blob in blobs:
-                digest.update(b"%d:" % len(blob[number]))
-                digest.update(blob[number])
-            found.append(digest.digest())
+        rows = joined.cast(pa.binary()).to_pylist()
+        if blobs:
+            rows = [_with_blobs(text, each) for text, each in zip(rows, zip(*blobs, strict=True), strict=True)]
+        found += [blake2b(head + row, digest_size=SIZE).digest() for row in rows]
     return pa.array(found, pa.binary(SIZE))
+
+
+def _with_blobs(text: bytes, blobs: tuple[bytes, ...]) -> bytes:
+    """One row's text and its bytes, each with its length before it."""
+    return text + b"".join(b"%d:%b" % (len(blob), blob) for blob in blobs)
 
 
 def _parts(column: pa.Array, texts: list[pa.Array], blobs: list[list[bytes]]) -> None:

@@ -227,6 +227,7 @@ class Planner:
                 source=self.reuse_source(stage),
                 damaged=found.damaged,
                 restart=bool(found.record and not found.damaged),
+                counted=True,
             )
         except Unforeseeable as unknown:
             rows = stage.expected_rows(self.foreseen) if isinstance(stage, RowStage) else None

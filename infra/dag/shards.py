@@ -173,17 +173,22 @@ def plan_shards(
     source: dict[str, str] | None = None,
     damaged: tuple[str, ...] = (),
     restart: bool = False,
+    counted: bool = False,
 ) -> ShardPlan:
     """The plan for `cells`.
 
     contents: what is known of the stages whose content the rows are made from;
     reuse: whether rows may be copied from other artifacts; source: copy only from artifacts of exactly this source;
     damaged: files of the stage's own directory that do not count; restart: the directory will be moved aside and its rows
-    taken over like those of any other.
+    taken over like those of any other; counted: the plan is read and not stored, so that a stage of which the store holds
+    nothing needs no fingerprints.
     """
-    cells = fingerprinted(stage, sorted_cells(stage, cells), contents)
-    directory = store.directory(stage)
+    cells = sorted_cells(stage, cells)
     shards = shard_count(len(cells), stage.shard_rows)
+    if counted and not store.siblings(stage):
+        return ShardPlan(cells, REUSE_SCHEMA.empty_table(), tuple(range(shards)), shards, len(cells), 0, fresh=True)
+    cells = fingerprinted(stage, cells, contents)
+    directory = store.directory(stage)
     fresh = restart or not _same_plan(directory, cells)
     present = set() if fresh else {path.name for path in directory.glob("part-*.parquet")} - set(damaged)
     todo = tuple(k for k in range(shards) if part_name(k) not in present)

@@ -117,8 +117,9 @@ class Judge(RowStage):
                 group = group_of(juror, pair["prompt_id"])
                 name = row_id(group, self.name, self.version, pair["id"], identity, order, dimension)
                 shown = (pair["text"], pair["picture_a"], pair["picture_b"])
-                rows.append(dict(zip(COLUMNS, (name, pair["id"], juror, order, dimension, *shown), strict=True)))
-        return pa.Table.from_pylist(rows, schema=pa.schema([(name, pa.string()) for name in COLUMNS]))
+                rows.append((name, pair["id"], juror, order, dimension, *shown))
+        columns = zip(*rows, strict=True) if rows else ((),) * len(COLUMNS)
+        return pa.table([pa.array(values, pa.string()) for values in columns], names=list(COLUMNS))
 
     def looks_up(self) -> dict[str, Stage]:
         """The worker reads the pictures by id."""
