@@ -157,7 +157,7 @@ class Planner:
     def plan(self, stage: Stage) -> NodePlan:
         """The stage's plan; call for every stage of a DAG, parents first."""
         found = self.store.inspect(stage, verify=self.policy.verify)
-        now = self.sources.of(type(stage).__module__)
+        now = self.sources.of(stage)
         changed = tuple(changed_files(found.record.source, now)) if found.record else ()
         why = self._why(stage, found, changed)
         record = found.record
@@ -209,7 +209,7 @@ class Planner:
 
     def reuse_source(self, stage: Stage) -> dict[str, str] | None:
         """Under strict code, the source an artifact must have for its rows to be taken over."""
-        return self.sources.of(type(stage).__module__) if self.policy.strict_code else None
+        return self.sources.of(stage) if self.policy.strict_code else None
 
     def _rows(self, stage: Stage, found: ArtifactState, why: list[str]) -> tuple[int | None, int | None, int, int]:
         try:

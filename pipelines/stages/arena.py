@@ -21,6 +21,7 @@ from pipelines.algorithms.rating.gaussian import GaussianRating, rate
 from pipelines.exchange.pairs import UNKNOWN
 from pipelines.schemas.votes import Match, Rating
 from pipelines.stages.label import Label
+from pipelines.stages.render import Render
 from pipelines.stages.sources import Labels
 
 
@@ -110,4 +111,5 @@ class Arena(TableStage):
     def expected_rows(self, inputs: Inputs) -> int | None:
         """One per generator of the roster; who made imported pictures is known when they are read."""
         del inputs
-        return len(self.labels.pairs.pictures.roster) if isinstance(self.labels, Label) else None
+        pictures = self.labels.pairs.pictures if isinstance(self.labels, Label) else None
+        return len(pictures.roster) if isinstance(pictures, Render) else None

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from actors.media import size_of
+from actors.media import clip_timing, size_of
 from infra.config import Config, ConfigError
 from infra.dag.stage import Context, Inputs, Places, RowStage, RunInputs, TableStage, Unforeseeable, Worker
 from infra.identity import group_id, row_id, seed_of
@@ -103,9 +103,10 @@ class Importer:
             size_of(data, clip=self.medium == "video")
         except Exception as error:
             raise ValueError(f"{what} does not decode: {error}") from None
-        kind = Video if self.medium == "video" else Image
         kept = {name: cell[name] for name in ("id", "prompt_id", "text", "generator", "sample", "seed")}
-        return self.row(**kept, **{self.medium: kind(bytes=data)})
+        if self.medium == "video":
+            return self.row(**kept, fps=clip_timing(data)[0], video=Video(bytes=data))
+        return self.row(**kept, image=Image(bytes=data))
 
 
 class ImportedPictures(RowStage, Pictures):

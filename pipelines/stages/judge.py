@@ -16,7 +16,7 @@ from pipelines.algorithms.prompting.opinion import Opinion
 from pipelines.models.jurors.juror import Case, Juror
 from pipelines.schemas.votes import Vote
 from pipelines.stages.pair import PairSamples
-from pipelines.stages.render import Render
+from pipelines.stages.sources import Pictures
 
 ORDERS = ("ab", "ba")
 IN_TERMS_OF_PAIR = {
@@ -89,7 +89,7 @@ class Judge(RowStage):
     in_cells: ClassVar = ("jury",)
 
     pairs: PairSamples
-    pictures: Render
+    pictures: Pictures
     jury: tuple[Juror, ...]
     shard_rows: int = Field(512, ge=1)
     "Rows per file and per call of a worker."

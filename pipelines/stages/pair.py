@@ -1,55 +1,53 @@
-"""Stage `pair`: which two pictures of a prompt are shown to the jury."""
+"""Stage `pair`: which two pictures or clips of a prompt are shown to the jury."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import combinations
 from typing import Any, ClassVar
 
 from pydantic import Field
 
 from infra.dag.stage import Context, Inputs, TableStage
-from infra.identity import row_id, seed_of
+from infra.identity import row_id
+from pipelines.algorithms.pairing.combinations import chosen_pairs
 from pipelines.schemas.votes import Pair
-from pipelines.stages.render import Render
+from pipelines.stages.sources import Pictures
 
 
 class PairSamples(TableStage):
-    """Pictures in; pairs of one prompt's pictures out, which is A and which is B drawn by hash."""
+    """Pictures or clips in; pairs of one prompt's out, which is A and which is B drawn by hash."""
 
     name: ClassVar = "pair"
+    version: ClassVar = 2
     row: ClassVar = Pair
     cheap: ClassVar = True
 
-    pictures: Render
+    pictures: Pictures
+    "Rendered or imported."
     per_prompt: int | None = Field(None, ge=1)
-    "At most so many pairs a prompt outside the focus, chosen by hash; all combinations by default."
+    "Most pairs per prompt outside the focus, chosen by hash; all combinations by default."
     focus: tuple[str, ...] = ()
     "Generators all of whose pairs among themselves are kept: those a policy learns from, its own pictures first."
     within_generator: bool = True
     "Whether two samples of the same generator are compared too."
 
     def _of_prompt(self, pictures: list[dict[str, Any]]) -> list[Pair]:
-        pairs = []
-        for one, other in combinations(sorted(pictures, key=lambda p: p["id"]), 2):
-            if one["generator"] == other["generator"] and not self.within_generator:
-                continue
-            first, second = (one, other) if seed_of(one["id"], other["id"]) % 2 else (other, one)
-            pairs.append(
-                Pair(
-                    id=row_id(one["prompt_id"], self.name, self.version, first["id"], second["id"]),
-                    prompt_id=one["prompt_id"],
-                    text=one["text"],
-                    picture_a=first["id"],
-                    picture_b=second["id"],
-                    generator_a=first["generator"],
-                    generator_b=second["generator"],
-                )
+        rows = {row["id"]: row for row in pictures}
+        generators = {name: row["generator"] for name, row in rows.items()}
+        chosen = chosen_pairs(generators, focus=self.focus, beyond=self.per_prompt, within_generator=self.within_generator)
+        pairs = [
+            Pair(
+                id=row_id(rows[a]["prompt_id"], self.name, self.version, a, b),
+                prompt_id=rows[a]["prompt_id"],
+                text=rows[a]["text"],
+                picture_a=a,
+                picture_b=b,
+                generator_a=generators[a],
+                generator_b=generators[b],
             )
-        pairs.sort(key=lambda pair: pair.id)
-        near = [pair for pair in pairs if {pair.generator_a, pair.generator_b} <= set(self.focus)]
-        far = [pair for pair in pairs if not {pair.generator_a, pair.generator_b} <= set(self.focus)]
-        return sorted(near + far[: self.per_prompt], key=lambda pair: pair.id)
+            for a, b in chosen
+        ]
+        return sorted(pairs, key=lambda pair: pair.id)
 
     def run(self, context: Context) -> Iterator[Pair]:
         """Pairs in the order of prompt ids."""

@@ -8,14 +8,28 @@ from typing import ClassVar, Literal
 from infra.config import ConfigError
 from infra.dag.stage import Context, Inputs, TableStage
 from infra.identity import group_id
-from pipelines.models.prompts import PromptSource
+from pipelines.models.prompts import PromptSource, PromptText
 from pipelines.schemas.prompts import Prompt
+
+
+def row_of(prompt: PromptText) -> Prompt:
+    """The prompt under the id of its text."""
+    return Prompt(
+        id=group_id(prompt.text),
+        text=prompt.text,
+        task=prompt.task,
+        split=prompt.split,
+        expectation=prompt.expectation,
+        source=prompt.place,
+        parent=prompt.parent,
+    )
 
 
 class WritePrompts(TableStage):
     """A source in; one row per prompt out, in the source's order."""
 
     name: ClassVar = "prompts"
+    version: ClassVar = 2
     row: ClassVar = Prompt
     cheap: ClassVar = True
 
@@ -31,7 +45,7 @@ class WritePrompts(TableStage):
         for prompt in self.source.prompts():
             if prompt.text not in seen:
                 seen[prompt.text] = prompt.split, prompt.place
-                yield Prompt(group_id(prompt.text), prompt.text, prompt.task, prompt.split, prompt.expectation)
+                yield row_of(prompt)
                 continue
             split, place = seen[prompt.text]
             if split != prompt.split:

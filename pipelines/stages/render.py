@@ -15,12 +15,11 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from actors.media import encode_mp4, encode_png
+from actors.media import clip_timing, encode_mp4, encode_png
 from actors.resident import Resident
 from infra.config import ConfigError
 from infra.dag.stage import Inputs, Places, RowStage, RunInputs, Worker
 from infra.identity import group_of, key_of, row_id, seed_of
-from infra.store.tables import Image, Video
 from pipelines.models.generators.generator import Generator, OpenGenerator, Pixels, Request
 from pipelines.schemas.prompts import Split
 from pipelines.schemas.samples import Clip, Picture
@@ -62,14 +61,15 @@ class RenderWorker:
             return error
 
 
-def encoded(pixels: Pixels, generator: Generator) -> dict[str, Image | Video]:
-    """The file of a picture or clip, by the name of its column; raises ValueError for pixels that are neither."""
+def encoded(pixels: Pixels, generator: Generator) -> dict[str, Any]:
+    """The column of a picture's file, or those of a clip's file and frame rate; raises ValueError for other pixels."""
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[-1] != 3 or not pixels.size:
         raise ValueError(
             f"{generator.name} must give uint8[frames, height, width, 3], got {pixels.dtype}{list(pixels.shape)}"
         )
     if generator.medium == "video":
-        return {"video": encode_mp4(pixels, fps=generator.fps or 0)}
+        video = encode_mp4(pixels, fps=generator.fps or 0)
+        return {"video": video, "fps": clip_timing(video.bytes)[0]}
     if len(pixels) > 1:
         raise ValueError(f"{generator.name} must give one frame, got {len(pixels)}")
     return {"image": encode_png(pixels[0])}

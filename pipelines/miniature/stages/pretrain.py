@@ -9,11 +9,11 @@ from infra.dag.stage import Context, Inputs, TableStage
 from pipelines.miniature.making.pretrain import Pretraining, pretrain
 from pipelines.miniature.rows import TrainingStep
 
-ROW_EVERY = 100  # steps a row
+ROW_EVERY = 100  # steps per row
 
 
-class Pretrain(TableStage):
-    """Nothing in; the loss every hundred steps out, and a folder of weights a snapshot. A killed training goes on."""
+class PretrainGenerator(TableStage):
+    """Nothing in; the loss every hundred steps out, one folder of weights per snapshot. A killed training goes on."""
 
     name: ClassVar = "pretrain"
     row: ClassVar = TrainingStep

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
+from pydantic import Field
+
 from infra.dag.stage import Context, TableStage
 from pipelines.miniature.making.juror_training import JurorTraining, train_juror
 from pipelines.miniature.rows import TrainingStep
@@ -17,6 +19,8 @@ class TrainJuror(TableStage):
     name: ClassVar = "train_juror"
     row: ClassVar = TrainingStep
 
+    called: str = Field(min_length=1)
+    "Name of the juror, and of its folder in the zoo."
     options: JurorTraining
     start: TrainJuror | None = None
     "The juror whose weights it starts from."

@@ -18,7 +18,7 @@ from infra.store.files import Folder
 from pipelines.algorithms.metrics.geneval import overall, task_accuracies
 from pipelines.miniature.generators import MiniatureGenerator
 from pipelines.miniature.rows import ZooScore
-from pipelines.miniature.stages.pretrain import Pretrain
+from pipelines.miniature.stages.pretrain import PretrainGenerator
 from pipelines.miniature.stages.train_juror import TrainJuror
 from pipelines.miniature.world.checker import check
 from pipelines.miniature.world.grammar import Caption, captions
@@ -27,18 +27,18 @@ from pipelines.models.generators.generator import Request
 GUIDANCES = (1.0, 2.0)
 
 
-class Zoo(TableStage):
-    """Trained generators and jurors in; strict scores by task out, and one folder a model with its card as weights."""
+class GatherZoo(TableStage):
+    """Trained generators and jurors in; strict scores by task out, and one folder per model, with its card, as weights."""
 
     name: ClassVar = "zoo"
     row: ClassVar = ZooScore
 
-    generators: tuple[Pretrain, ...]
+    generators: tuple[PretrainGenerator, ...]
     jurors: tuple[TrainJuror, ...]
     captions: int = Field(1000, ge=6)
     "Held-out captions a generator is measured on."
     seed: int = Field(0, ge=0)
-    "Of the measured pictures."
+    "Seed of the measured pictures."
 
     def run(self, context: Context) -> Iterator[ZooScore]:
         """Rows by generator, guidance and task."""
@@ -52,9 +52,9 @@ class Zoo(TableStage):
                 (folder / "card.md").write_text(card(snapshot.name, settings, self.captions, scores))
                 yield from scores
         for stage in self.jurors:
-            folder = context.weights_out / stage.label
+            folder = context.weights_out / stage.called
             shutil.copytree(context.weights(stage), folder)
-            (folder / "card.md").write_text(card(stage.label, stage.options.model_dump(mode="json"), 0, []))
+            (folder / "card.md").write_text(card(stage.called, stage.options.model_dump(mode="json"), 0, []))
 
     def _measure(
         self, context: Context, name: str, folder: Path, guidance: float, held_out: list[Caption]

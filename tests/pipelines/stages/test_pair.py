@@ -1,13 +1,20 @@
-"""Which pictures of a prompt meet: every pair within the focus, a few beyond it, the order drawn by hash."""
+"""Any pictures or clips are paired and judged, rendered or imported; which ones meet does not depend on their order."""
 
-from itertools import combinations
+import pytest
 
 from pipelines.miniature.generators import shipped
+from pipelines.miniature.jurors import shipped as jury
 from pipelines.miniature.prompts import Grammar
+from pipelines.stages.arena import Arena
+from pipelines.stages.imported import ImportedClips, ImportedPictures, PairFiles
+from pipelines.stages.judge import Judge
+from pipelines.stages.label import Label
 from pipelines.stages.pair import PairSamples
 from pipelines.stages.prompts import WritePrompts
 from pipelines.stages.render import Render
 
+ROSTER = shipped()
+RENDERED = Render(prompts=WritePrompts(source=Grammar()), roster=ROSTER)
 PICTURES = [
     {"id": f"{generator}{sample}", "prompt_id": "0123456789ab", "text": "a circle", "generator": generator}
     for generator, samples in (("policy", 3), ("late", 1), ("early", 2))
@@ -15,34 +22,22 @@ PICTURES = [
 ]
 
 
-def pairs_of(**options):
-    stage = PairSamples(pictures=Render(prompts=WritePrompts(source=Grammar()), roster=shipped()), **options)
-    return stage._of_prompt(PICTURES)
+@pytest.mark.parametrize("kind", [ImportedPictures, ImportedClips, Render])
+def test_rendered_and_imported_pictures_and_clips_are_paired_judged_and_rated(kind):
+    pictures = RENDERED if kind is Render else kind(source=PairFiles())
+    pairs = PairSamples(pictures=pictures)
+    judged = Judge(pairs=pairs, pictures=pictures, jury=jury())
+    arena = Arena(labels=Label(pairs=pairs, votes=judged))
+    assert pairs.parents == {"pictures": pictures} and judged.looks_up()["picture_a"] is pictures
+    assert arena.expected_rows(None) == (len(ROSTER) if kind is Render else None)
 
 
-def met(pairs):
-    return {frozenset((pair.picture_a, pair.picture_b)) for pair in pairs}
-
-
-def test_all_combinations_by_default():
-    assert met(pairs_of()) == {frozenset(pair) for pair in combinations([p["id"] for p in PICTURES], 2)}
-
-
-def test_the_focus_is_kept_whole_and_the_rest_limited():
-    pairs = pairs_of(focus=("policy", "late"), per_prompt=2)
-    near = {p["id"] for p in PICTURES if p["generator"] != "early"}
-    inside = {pair for pair in met(pairs) if pair <= near}
-    assert inside == {frozenset(pair) for pair in combinations(near, 2)}
-    assert len(pairs) == len(inside) + 2
-
-
-def test_two_samples_of_one_generator_meet_only_where_asked():
-    pairs = pairs_of(within_generator=False)
-    assert all(pair.generator_a != pair.generator_b for pair in pairs)
-
-
-def test_which_is_a_depends_on_the_pictures_alone():
-    stage = PairSamples(pictures=Render(prompts=WritePrompts(source=Grammar()), roster=shipped()))
-    assert stage._of_prompt(PICTURES) == stage._of_prompt(PICTURES[::-1])
-    first = [pair.picture_a < pair.picture_b for pair in pairs_of()]
-    assert any(first) and not all(first)
+def test_a_prompts_pairs_are_the_chosen_ones_under_ids_of_their_prompt():
+    stage = PairSamples(pictures=RENDERED, focus=("policy", "late"), per_prompt=2)
+    pairs = stage._of_prompt(PICTURES)
+    assert len(pairs) == 6 + 2 and pairs == stage._of_prompt(PICTURES[::-1])
+    made = {row["id"]: row["generator"] for row in PICTURES}
+    for pair in pairs:
+        assert pair.id.startswith("0123456789ab") and pair.text == "a circle"
+        assert (pair.generator_a, pair.generator_b) == (made[pair.picture_a], made[pair.picture_b])
+    assert [pair.id for pair in pairs] == sorted(pair.id for pair in pairs)

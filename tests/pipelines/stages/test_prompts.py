@@ -44,7 +44,10 @@ def write(folder, kind):
 def test_every_kind_of_file_gives_the_same_rows(tmp_path, kind):
     rows, metrics = written(write(tmp_path, kind))
     assert [row.text for row in rows] == TEXTS and metrics == {"duplicates": 0}
-    assert rows == written(write(tmp_path, ".txt"))[0]
+    lines, _ = written(write(tmp_path, ".txt"))
+    assert [(row.id, row.split) for row in rows] == [(row.id, row.split) for row in lines]
+    assert all(row.source.startswith(f"prompts{kind}") and row.parent is None for row in rows)
+    assert lines[1].source == "prompts.txt:3"
 
 
 def test_the_hash_of_a_text_decides_its_split_and_about_the_share_is_held_out(tmp_path):

@@ -127,7 +127,7 @@ def worked(generator, texts, row):
 
 def test_a_clip_has_the_frames_and_the_rate_of_its_generator():
     [clip] = worked(Blinking(name="clips"), ["a grey field"], Clip)
-    assert clip_timing(clip.video.bytes) == (12.5, 4)
+    assert clip_timing(clip.video.bytes) == (12.5, 4) and (clip.fps, clip.first_frame) == (12.5, None)
     pixels = decode(clip.video.bytes, clip=True)
     wanted = Blinking(name="clips").sample([type("Asked", (), {"prompt": "a b", "seed": 0})])[0]
     assert np.abs(pixels.astype(int) - wanted).max() <= 3

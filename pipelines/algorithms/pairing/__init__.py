@@ -1,0 +1,1 @@
+"""Which samples of a prompt are compared."""

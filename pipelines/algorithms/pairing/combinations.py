@@ -1,0 +1,33 @@
+"""Pairs of one prompt's samples: all of them within a focus, and a limited number beyond it.
+
+Everything that is drawn is drawn by a hash of the two samples: a pair does not depend on the order in which samples come,
+and its sides do not depend on which other samples there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from itertools import combinations
+
+from infra.identity import seed_of
+
+
+def chosen_pairs(
+    generators: Mapping[str, str], *, focus: Collection[str] = (), beyond: int | None = None, within_generator: bool = True
+) -> list[tuple[str, str]]:
+    """Pairs (A, B) of sample ids; each pair of samples occurs at most once, and either sample is A with probability 1/2.
+
+    generators: the generator of each sample, by the sample's id.
+    focus: generators all of whose pairs with one another are kept.
+    beyond: most pairs that are kept of those outside the focus; None keeps all of them.
+    within_generator: whether two samples of one generator are a pair.
+    """
+    near, far = [], []
+    for one, other in combinations(sorted(generators), 2):
+        makers = {generators[one], generators[other]}
+        if len(makers) == 1 and not within_generator:
+            continue
+        pair = (one, other) if seed_of(one, other) % 2 else (other, one)
+        (near if makers <= set(focus) else far).append(pair)
+    far.sort(key=lambda pair: seed_of("pair", *pair))
+    return sorted(near + far[:beyond])
