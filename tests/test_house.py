@@ -24,6 +24,7 @@ NEEDED_BY_ALGORITHMS = {
     "jaxtyping",
     "pydantic",
     "infra.config",
+    "infra.identity",
     "infra.lazy",
     "pipelines.algorithms",
     "actors.serving.engine",  # two dataclasses: what a question and an answer are
