@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from infra.config import ConfigError
 from infra.dag.stage import Resources
 
@@ -24,6 +26,15 @@ def device_of(resources: Resources) -> str:
             "set --gpus 0, or run on a machine with a GPU and its driver"
         )
     return CUDA
+
+
+def hide_gpus(resources: Resources) -> None:
+    """Hides every GPU from this process where none is asked for; call it before anything of CUDA is initialised.
+
+    A library that looks for itself (DeepSpeed does) then finds what the resources say.
+    """
+    if not resources.gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def prepare(device: str) -> None:

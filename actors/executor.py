@@ -23,7 +23,7 @@ class RayExecutor:
         """What the stages of the run ask for: a local Ray is made large enough for the largest of them."""
         self._stack = ExitStack()
         self._connected = False
-        self._pools: dict[Resources, Any] = {}
+        self._pools: dict[str, Any] = {}
 
     def __enter__(self) -> RayExecutor:
         return self
@@ -40,6 +40,17 @@ class RayExecutor:
             self._connected = True
         return nullcontext()
 
+    def make_room(self, resources: Resources) -> None:
+        """Ends the actors that hold what a stage with workers of its own needs: idle pools would make it wait for ever."""
+        import ray
+
+        free = ray.available_resources()
+        for kind, each in (("GPU", resources.gpus), ("CPU", resources.cpus)):
+            if resources.workers * each > free.get(kind, 0.0):
+                for name, pool in list(self._pools.items()):
+                    if kind == "CPU" or pool.resources.gpus:
+                        self._pools.pop(name).close()
+
     def call(self, function: Callable[..., Any], *arguments: Any, poll: Callable[[], None]) -> Any:
         """See `infra.cluster.connection.call`."""
         return cluster.call(function, *arguments, poll=poll)
@@ -52,12 +63,14 @@ class RayExecutor:
         todo: Sequence[int],
         *,
         places: Places,
+        logs: Path,
         cancelled: Callable[[], bool],
     ) -> Iterator[ShardDone]:
         """Shards on a pool of actors; stages with the same resources share one."""
         from actors.pool import Pool
 
-        pool = self._pools.setdefault(stage.resources, Pool(stage.resources))
+        pool = self._pools.setdefault(stage.resources.model_dump_json(), Pool(stage.resources))
+        pool.logs = logs
         job = ShardJob(
             directory=directory,
             row=stage.row,

@@ -10,13 +10,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError, RayActorError, RayTaskError
 
+from actors.device import hide_gpus
 from actors.shard import DeviceLost, ShardJob, ShardRunner, quarantined
+from actors.worker_log import WorkerLog
 from infra.cluster.connection import options
 from infra.dag.shards import RowError, ShardDone
 from infra.dag.stage import Resources
@@ -38,9 +41,17 @@ class _Host:
 
     def __init__(self) -> None:
         self.runner: ShardRunner | None = None
+        self.log: WorkerLog | None = None
 
-    def serve(self, job: ShardJob) -> None:
-        """Becomes the runner of a stage."""
+    def serve(self, job: ShardJob, logs: Path | None) -> None:
+        """Becomes the runner of a stage; `logs`: the folder of the run's worker logs."""
+        hide_gpus(job.resources)
+        if logs is not None and self.log is None:
+            self.log = WorkerLog(logs)
+        elif logs is not None and self.log is not None and self.log.path.parent != logs:
+            self.log.follow(logs)
+        if self.log is not None:
+            self.log.line(f"serves {type(job.worker).__name__} of {job.directory.parent.name}")
         if self.runner is not None:
             self.runner.close()
         self.runner = ShardRunner(job)
@@ -74,6 +85,8 @@ class Pool:
 
     resources: Resources
     slots: list[_Slot] = field(default_factory=list)
+    logs: Path | None = None
+    """Folder in which each actor keeps a log of its own; None for none."""
 
     def _start(self) -> _Slot:
         host = ray.remote(_Host)
@@ -90,7 +103,7 @@ class Pool:
         """Loads the stage's models in these slots; an exception while loading ends the stage, a death is retried."""
         waiting = list(slots)
         for attempt in range(OPEN_TRIES):  # noqa: B007
-            references = [slot.actor.serve.remote(job) for slot in waiting]
+            references = [slot.actor.serve.remote(job, self.logs) for slot in waiting]
             failed = []
             for slot, reference in zip(waiting, references, strict=True):
                 try:
@@ -108,7 +121,7 @@ class Pool:
             waiting = failed
         raise PoolError(
             f"{type(job.worker).__name__} ended its process {attempt + 1} times while loading; "
-            "look at the worker's log, or give the stage's Resources more memory_gb"
+            f"{f'its logs are in {self.logs}; ' if self.logs else ''}give the stage's Resources more memory_gb"
         )
 
     def run(self, job: ShardJob, todo: Iterable[int], *, cancelled: Callable[[], bool]) -> Iterator[ShardDone]:

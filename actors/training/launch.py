@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from actors.device import hide_gpus
 from infra.config import ConfigError
 from infra.dag.stage import Resources
 
@@ -151,7 +152,7 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / HALT).unlink(missing_ok=True)
     with _swift(), _heard(folder / REPORTS, on_report):
-        result = _trainer(partial(_run, loop, config, folder), workers, folder, resources, max_failures).fit()
+        result = _trainer(partial(_run, loop, config, folder, resources), workers, folder, resources, max_failures).fit()
     if (folder / HALT).exists():
         told = json.loads((folder / HALT).read_text())
         raise {"Halt": Halt, "ConfigError": ConfigError}[told["kind"]](told["message"])
@@ -183,6 +184,7 @@ def _trainer(run: Callable[[], None], workers: int, folder: Path, resources: Res
             num_workers=workers,
             use_gpu=resources.gpus > 0,
             resources_per_worker={kind: amount for kind, amount in asked.items() if amount},
+            label_selector=dict(resources.label_selector) or None,
         ),
         run_config=RunConfig(
             name=folder.name,
@@ -193,8 +195,9 @@ def _trainer(run: Callable[[], None], workers: int, folder: Path, resources: Res
     )
 
 
-def _run(loop: Loop, config: Any, folder: Path) -> None:
+def _run(loop: Loop, config: Any, folder: Path, resources: Resources) -> None:
     """Runs on each worker. A failure that would repeat is stored and not raised, so that Ray does not retry it."""
+    hide_gpus(resources)
     session = RaySession(folder)
     try:
         loop(config, session)

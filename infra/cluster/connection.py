@@ -9,6 +9,7 @@ actor that waits for a CPU that other live actors hold waits for ever.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import socket
@@ -40,7 +41,17 @@ def options(resources: Resources) -> dict[str, Any]:
     asked: dict[str, Any] = {"num_cpus": resources.cpus, "num_gpus": resources.gpus}
     if resources.memory_gb is not None:
         asked["memory"] = int(resources.memory_gb * 2**30)
+    if resources.label_selector:
+        asked["label_selector"] = dict(resources.label_selector)
+    if resources.runtime_env:
+        asked["runtime_env"] = dict(resources.runtime_env)
     return asked
+
+
+def logical_cpus(resources: Sequence[Resources]) -> int:
+    """Logical CPUs of a local Ray: twice the largest stage's, since two pools may be alive at once, and some to spare."""
+    most = max((each.workers * max(each.cpus, 1.0) for each in resources), default=1.0)
+    return max(os.cpu_count() or 1, math.ceil(2 * most)) + SPARE_CPUS
 
 
 def environment() -> dict[str, str]:
@@ -178,11 +189,9 @@ def connected(address: str = LOCAL, *, workers: int = 2, resources: Sequence[Res
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     runtime = {"env_vars": environment()}
     if local:
-        most = max([workers, *(each.workers for each in resources)])
-        cpus = max(os.cpu_count() or 1, 2 * most) + SPARE_CPUS
         ray.init(
             address=LOCAL,
-            num_cpus=cpus,
+            num_cpus=logical_cpus([Resources(workers=workers), *resources]),
             include_dashboard=False,
             object_store_memory=200 * 2**20,
             _temp_dir=os.environ.get("SALON_RAY_TMP") or str(Path(tempfile.gettempdir()) / "salon-ray"),

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from infra.dag.plan import NodePlan
 from infra.dag.shards import ShardDone
-from infra.dag.stage import Places, RowStage, Worker
+from infra.dag.stage import Places, Resources, RowStage, Worker
 from infra.store.record import Record
 
 
@@ -30,6 +30,10 @@ class Executor(Protocol):
         """The cluster, connected when first asked for."""
         ...
 
+    def make_room(self, resources: Resources) -> None:
+        """Gives back what idle actors hold where a stage's own workers need it."""
+        ...
+
     def call(self, function: Callable[..., Any], *arguments: Any, poll: Callable[[], None]) -> Any:
         """Runs a function in another process; polls while it waits."""
         ...
@@ -42,7 +46,8 @@ class Executor(Protocol):
         todo: Sequence[int],
         *,
         places: Places,
+        logs: Path,
         cancelled: Callable[[], bool],
     ) -> Iterator[ShardDone]:
-        """Runs shards on actors."""
+        """Runs shards on actors; `logs`: the folder in which each actor keeps a log of its own."""
         ...

@@ -52,9 +52,11 @@ class StageFailed(RuntimeError):
         super().__init__(f"stage {node} failed: {reason}")
         self.node = node
         self.log: Path | None = None
+        self.workers: Path | None = None
 
     def __str__(self) -> str:
-        return super().__str__() + (f"\nlog of the run: {self.log}" if self.log else "")
+        places = (("log of the run", self.log), ("logs of its workers", self.workers))
+        return super().__str__() + "".join(f"\n{what}: {path}" for what, path in places if path)
 
 
 @dataclass
@@ -92,6 +94,7 @@ class Runner:
             status = "done"
         except StageFailed as error:
             error.log = file.log
+            error.workers = self.worker_logs if self.worker_logs.is_dir() else None
             file.line(str(error))
             raise
         finally:
@@ -99,6 +102,11 @@ class Runner:
             self._write_run(file, order, status)
             file.line(f"run {file.name}: {status}")
         return self.outcomes
+
+    @property
+    def worker_logs(self) -> Path:
+        """The folder of the workers' logs: runs/NAME.workers."""
+        return self.store.root / "runs" / f"{self.name}.workers"
 
     def _begin(self) -> RunFile:
         """Claims the run's name, which may get a number, and begins its log."""
@@ -235,6 +243,7 @@ class Runner:
             self.progress.advanced(stage.node, told["done"], told["total"], told["note"])
 
         arguments = (stage, self.store.root, self._ancestors(stage))
+        self.executor.make_room(stage.resources)
         computed: Computed = self.executor.call(compute, *arguments, poll=poll)
         if computed.errors is not None:
             total = computed.errors.rows + sum(file.rows for file in computed.files)
@@ -270,6 +279,7 @@ class Runner:
                 worker,
                 plan.todo,
                 places=readable,
+                logs=self.worker_logs,
                 cancelled=lambda: failed > allowed,  # noqa: B023
             ):
                 done += shard.computed + shard.errors

@@ -36,6 +36,10 @@ class Resources(Config):
     "Seconds without a finished shard after which an actor is killed and its rows are suspected."
     resident: int = Field(1, ge=1)
     "Models an actor keeps loaded; with one, an actor works through a model's rows before it loads the next."
+    label_selector: dict[str, str] = Field(default_factory=dict)
+    "Labels that the node of an actor or training worker must have, as Ray's label selectors name them."
+    runtime_env: dict[str, Any] = Field(default_factory=dict)
+    "Ray's runtime environment of an actor (`py_executable`, `env_vars`, …): another environment for one stage."
     max_restarts: int = Field(2, ge=0)
     "How often a training run is restarted after a worker died."
 

@@ -12,6 +12,7 @@ import fcntl
 import os
 import shutil
 from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,19 +32,23 @@ ASIDE = ".old-"
 
 @dataclass(frozen=True)
 class RowReader:
-    """Rows of one table of an artifact by id: bisects on each file's first id, keeps the last files read. Picklable."""
+    """Rows of one table of an artifact by id: bisects on each file's first id. Picklable.
+
+    Files that were read stay in memory, the least recently used go first, up to `budget` bytes; what one call needs is kept
+    whatever its size, so that going round many files (one of each generator, say) reads each of them once.
+    """
 
     directory: Path
     files: tuple[FileRecord, ...]
     row: type
-    kept: int = 8
+    budget: int = 2**30
 
     @cached_property
-    def _cache(self) -> dict[tuple[str, tuple[str, ...]], pa.Table]:
-        return {}
+    def _cache(self) -> OrderedDict[tuple[str, tuple[str, ...]], pa.Table]:
+        return OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("directory", "files", "row", "kept")}
+        return {name: getattr(self, name) for name in ("directory", "files", "row", "budget")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
@@ -52,10 +57,16 @@ class RowReader:
     def _file(self, record: FileRecord, columns: tuple[str, ...]) -> pa.Table:
         key = (record.name, columns)
         if key not in self._cache:
-            while len(self._cache) >= self.kept:
-                self._cache.pop(next(iter(self._cache)))
             self._cache[key] = read_verified(self.directory / record.name, record, columns)
+        self._cache.move_to_end(key)
         return self._cache[key]
+
+    def _forget(self, needed: int) -> None:
+        """Lets the least recently used files go, down to the budget, but never the last `needed`."""
+        held = sum(table.nbytes for table in self._cache.values())
+        while held > self.budget and len(self._cache) > needed:
+            _, gone = self._cache.popitem(last=False)
+            held -= gone.nbytes
 
     def take(self, ids: Sequence[str], columns: Sequence[str]) -> pa.Table:
         """Rows with these ids, in this order, with `columns` and `id`; raises KeyError naming ids that are not there."""
@@ -69,6 +80,7 @@ class RowReader:
         for number, names in wanted.items() if filled else ():
             table = self._file(filled[number], asked)
             pieces.append(table.filter(pc.is_in(table["id"], pa.array(names, pa.string()))))
+        self._forget(len(pieces))
         found = pa.concat_tables(pieces) if pieces else schema_of(self.row).empty_table().select(asked)
         position = pc.index_in(pa.array(ids, pa.string()), found["id"].combine_chunks())
         if position.null_count:

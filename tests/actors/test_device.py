@@ -18,3 +18,30 @@ def test_a_gpu_asked_for_and_not_there_is_refused_with_the_remedy(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="--gpus 0"):
         device_of(Resources(gpus=1))
+
+
+def test_labels_and_environment_of_an_actor_reach_ray_and_are_no_part_of_the_identity():
+    from infra.cluster.connection import options
+    from support.numbers import Numbers
+
+    there = Resources(label_selector={"gpu": "h100"}, runtime_env={"env_vars": {"A": "1"}})
+    assert options(there) == {
+        "num_cpus": 1.0,
+        "num_gpus": 0.0,
+        "label_selector": {"gpu": "h100"},
+        "runtime_env": {"env_vars": {"A": "1"}},
+    }
+    assert "label_selector" not in options(Resources())
+    assert Numbers(resources=there).key == Numbers().key
+
+
+def test_a_process_without_gpus_of_its_own_sees_none(monkeypatch):
+    import os
+
+    from actors.device import hide_gpus
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    hide_gpus(Resources(gpus=1))
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
+    hide_gpus(Resources())
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""

@@ -9,7 +9,7 @@ from actors.shard import ShardJob, ShardRunner
 from infra.dag.run import Runner
 from infra.dag.selection import Selection
 from infra.dag.shards import ShardDone
-from infra.dag.stage import Places, RowStage, Stage, Worker
+from infra.dag.stage import Places, Resources, RowStage, Stage, Worker
 from infra.store.artifacts import Store
 from tests.benchmarks.quiet import Quiet
 
@@ -19,6 +19,9 @@ class InlineExecutor:
 
     def connected(self) -> AbstractContextManager[None]:
         return nullcontext()
+
+    def make_room(self, resources: Resources) -> None:
+        pass
 
     def call(self, function: Callable[..., Any], *arguments: Any, poll: Callable[[], None]) -> Any:
         return function(*arguments)
@@ -31,6 +34,7 @@ class InlineExecutor:
         todo: Sequence[int],
         *,
         places: Places,
+        logs: Path,
         cancelled: Callable[[], bool],
     ) -> Iterator[ShardDone]:
         job = ShardJob(

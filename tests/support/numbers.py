@@ -69,6 +69,7 @@ class Squarer:
         self.told = dict(word.split("=") for word in told)
         if self.told.get("open") == "exit":
             os._exit(7)
+        print("squares are computed here", flush=True)
         if self.told.get("open") == "raise":
             raise RuntimeError("no weights here")
 

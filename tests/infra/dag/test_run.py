@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,12 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from actors.executor import RayExecutor
+from infra.cluster.connection import logical_cpus
 from infra.config import ConfigError
 from infra.dag.plan import HIT, MISS, PARTIAL, CachePolicy, Planner
 from infra.dag.run import Runner, StageFailed
 from infra.dag.selection import Selection
 from infra.dag.source import Sources, normalised
-from infra.dag.stage import topological
+from infra.dag.stage import Resources, topological
 from infra.store.artifacts import Store
 from infra.store.record import NewerRecord, read_record
 from support.numbers import numbers
@@ -224,8 +226,31 @@ def test_a_row_that_never_comes_back_is_found_by_the_watchdog(work, tmp_path):
 def test_a_model_that_cannot_be_loaded_ends_the_stage_at_once(work, tmp_path):
     faults = tmp_path / "faults"
     faults.write_text("open=raise")
-    with pytest.raises(StageFailed, match="no weights here"):
+    with pytest.raises(StageFailed, match="no weights here") as failed:
         work(faults=str(faults))
+    assert failed.value.workers is not None and str(failed.value.workers) in str(failed.value)
+
+
+def test_every_worker_has_a_log_of_its_own_with_times(work):
+    work()
+    logs = sorted((work.root / "runs").glob("*.workers/*.log"))
+    assert 1 <= len(logs) <= 2, "one for each actor"
+    lines = [line for log in logs for line in log.read_text().splitlines()]
+    assert any(re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  squares are computed here", line) for line in lines)
+
+
+def test_a_stage_with_workers_of_its_own_gets_what_idle_actors_held(executor, work):
+    work()
+    assert executor._pools, "actors are kept from stage to stage"
+    executor.make_room(Resources(workers=1))
+    assert executor._pools, "there is room beside them"
+    executor.make_room(Resources(workers=1000))
+    assert not executor._pools
+
+
+def test_a_local_ray_has_room_for_every_worker_of_the_largest_stage_and_more(executor):
+    assert logical_cpus([Resources(workers=2), Resources(workers=16)]) > 16
+    assert logical_cpus([Resources(workers=4, cpus=3)]) > 12
 
 
 def test_a_process_that_ends_while_loading_is_tried_a_bounded_number_of_times(work, tmp_path):
@@ -269,7 +294,7 @@ def test_only_needs_its_parents(work):
 
 
 def test_an_unknown_stage_is_named_with_the_known_ones(work):
-    with pytest.raises(ConfigError, match="no stage 'cube' in this recipe; its stages are numbers, squares, sum"):
+    with pytest.raises(ConfigError, match="--until cube: no such stage in this recipe; its stages are numbers, squares, sum"):
         work(selection=Selection(until="cube"))
 
 

@@ -73,10 +73,13 @@ class Here:
     def connected(self):
         return nullcontext()
 
+    def make_room(self, resources):
+        pass
+
     def call(self, function, *arguments, poll):
         return function(*arguments)
 
-    def shards(self, stage, directory, worker, todo, *, cancelled):
+    def shards(self, stage, directory, worker, todo, *, places, logs, cancelled):
         raise AssertionError("no row-wise stage here")
 
 
