@@ -294,7 +294,9 @@ def test_only_needs_its_parents(work):
 
 
 def test_an_unknown_stage_is_named_with_the_known_ones(work):
-    with pytest.raises(ConfigError, match="--until cube: no such stage in this recipe; its stages are numbers, squares, sum"):
+    with pytest.raises(
+        ConfigError, match="--until cube: no such stage in this recipe; its stages are numbers, squares, sum"
+    ):
         work(selection=Selection(until="cube"))
 
 
