@@ -42,9 +42,7 @@ class RayExecutor:
 
     def make_room(self, resources: Resources) -> None:
         """Ends the actors that hold what a stage with workers of its own needs: idle pools would make it wait for ever."""
-        import ray
-
-        free = ray.available_resources()
+        free = cluster.free_resources()
         for kind, each in (("GPU", resources.gpus), ("CPU", resources.cpus)):
             if resources.workers * each > free.get(kind, 0.0):
                 for name, pool in list(self._pools.items()):

@@ -212,6 +212,13 @@ def connected(address: str = LOCAL, *, workers: int = 2, resources: Sequence[Res
         ray.shutdown()
 
 
+def free_resources() -> dict[str, float]:
+    """What no actor or task holds at the moment, by kind: "CPU", "GPU", "memory", …"""
+    import ray
+
+    return ray.available_resources()
+
+
 def call(function: Callable[..., Any], *arguments: Any, poll: Callable[[], None]) -> Any:
     """Runs a function in a Ray task and polls twice a second; the function's own exception is raised here."""
     import ray
