@@ -7,8 +7,10 @@ hand PostScript to Ghostscript, and FFmpeg would follow a playlist to other file
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from PIL.ImageFile import ImageFile
 
+MOST_PIXELS = 64_000_000
+"""Pixels of one picture or frame, at most: decoded, they take three bytes each."""
+ROUNDING = 0.002
+"""Seconds by which time stamps may be rounded: containers of milliseconds are common."""
 STARTS = {
     b"\x89PNG": ".png",
     b"\xff\xd8\xff": ".jpg",
@@ -88,13 +94,67 @@ def open_clip(data: bytes) -> InputContainer:
     return av.open(io.BytesIO(data), mode="r", format=kind)
 
 
+@dataclass(frozen=True)
+class Measures:
+    """What is known of a picture or clip without decoding all of it."""
+
+    height: int
+    """Pixels."""
+    width: int
+    frames: int
+    """1 for a picture."""
+    fps: float | None
+    """Frames per second; None for a picture, and for a clip that does not say."""
+
+
 def decode(data: bytes, *, clip: bool) -> np.ndarray:
-    """uint8[frames, height, width, 3] of an encoded picture (one frame) or clip."""
+    """uint8[frames, height, width, 3] of an encoded picture (one frame) or clip; raises ValueError above MOST_PIXELS."""
     if not clip:
         with open_picture(data) as picture:
+            _refuse_many_pixels(picture.height, picture.width)
             return np.asarray(picture.convert("RGB"))[None]
+    return np.stack([frame.to_ndarray(format="rgb24") for frame, _ in _decoded(data)])
+
+
+def decode_at(data: bytes, *, times: Sequence[float]) -> np.ndarray:
+    """uint8[times, height, width, 3]: the frames of a clip that are shown at these ascending times.
+
+    Times are in seconds after the first frame. Decoding stops at the last one, and no other frame is kept: a minute of
+    video costs the memory of the frames that are asked for. The last frame stays where the clip has ended.
+    """
+    found: list[np.ndarray] = []
+    shown = None
+    for frame, at in _decoded(data):
+        while shown is not None and len(found) < len(times) and times[len(found)] < at - ROUNDING:
+            found.append(shown.to_ndarray(format="rgb24"))
+        if len(found) == len(times):
+            break
+        shown = frame
+    if shown is None:
+        raise ValueError("the clip has no frame")
+    found += [shown.to_ndarray(format="rgb24")] * (len(times) - len(found))
+    return np.stack(found)
+
+
+def _decoded(data: bytes) -> Iterator[tuple[Any, float]]:
+    """Frames of a clip, each with its time in seconds after the first one."""
     with open_clip(data) as container:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+        stream = container.streams.video[0]
+        rate = float(stream.average_rate or 0) or 1.0
+        first: float | None = None
+        for number, frame in enumerate(container.decode(video=0)):
+            _refuse_many_pixels(frame.height, frame.width)
+            at = number / rate if frame.time is None else frame.time
+            first = at if first is None else first
+            yield frame, at - first
+
+
+def _refuse_many_pixels(height: int, width: int) -> None:
+    if height * width > MOST_PIXELS:
+        raise ValueError(
+            f"{width} x {height} are {height * width / 1e6:.0f} million pixels; at most {MOST_PIXELS // 10**6} million are "
+            "decoded: make it smaller"
+        )
 
 
 def ending(data: bytes) -> str:
@@ -106,15 +166,16 @@ def ending(data: bytes) -> str:
     return next((name for start, name in STARTS.items() if data.startswith(start)), ".data")
 
 
-def size_of(data: bytes, *, clip: bool) -> tuple[int, int]:
-    """(height, width) in pixels of an encoded picture or clip; raises where its first frame does not decode."""
+def measures(data: bytes, *, clip: bool) -> Measures:
+    """Size, frames and rate; raises where a picture, or a clip's first frame, does not decode or has too many pixels."""
     if clip:
-        with open_clip(data) as container:
-            frame = next(iter(container.decode(video=0)))
-        return frame.height, frame.width
+        frame, _ = next(_decoded(data))
+        fps, frames = clip_timing(data)
+        return Measures(frame.height, frame.width, frames, fps or None)
     with open_picture(data) as picture:
+        _refuse_many_pixels(picture.height, picture.width)
         picture.load()
-        return picture.height, picture.width
+        return Measures(picture.height, picture.width, 1, None)
 
 
 def clip_timing(data: bytes) -> tuple[float, int]:

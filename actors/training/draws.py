@@ -32,7 +32,7 @@ class Draw:
 class Batches:
     """The batch of every step."""
 
-    def __init__(self, seed: int, *, batch: int, size: int, groups: Sequence[int] | None) -> None:
+    def __init__(self, seed: int, *, batch: int, size: int, groups: Sequence[int] | np.ndarray | None) -> None:
         """`size` examples in batches of `batch`; `groups`: each example's group, None for one group of all."""
         if groups is not None and len(groups) != size:
             raise ValueError(f"{len(groups)} groups for {size} examples; give each example its group")

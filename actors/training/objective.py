@@ -11,6 +11,7 @@ from actors.training.draws import Draw
 from actors.training.engines.engine import Cast, uncast
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from torch import nn
 
@@ -44,7 +45,7 @@ class Objective(Protocol):
         ...
 
     @property
-    def groups(self) -> Sequence[int] | None:
+    def groups(self) -> Sequence[int] | np.ndarray | None:
         """The group of each example; a batch never mixes groups, for instance shapes. None: a single group."""
         ...
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
@@ -12,12 +12,17 @@ from actors.training.draws import Batches, Draw
 from actors.training.engines.engine import AdamW, AnyOptimizer, EngineOptions
 from infra.config import Config, ConfigError
 
+if TYPE_CHECKING:
+    import numpy as np
+
 
 class TrainerOptions(Config):
     """How an objective is trained."""
 
     steps: int = Field(150, ge=1)
     """Optimiser steps."""
+    epochs: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """Passes over the examples, which then decide the steps: the schedule is stretched or shortened accordingly."""
     batch: int = Field(32, ge=1)
     """Examples per step, over all workers."""
     learning_rate: float = Field(2e-4, gt=0)
@@ -62,6 +67,17 @@ class TrainerOptions(Config):
                 "batch, or use fewer workers"
             )
 
+    def resolved(self, examples: int) -> TrainerOptions:
+        """With the steps that `epochs` over so many examples are; the share of the warm-up stays."""
+        if self.epochs is None:
+            return self
+        steps = max(1, round(self.epochs * examples / self.batch))
+        return self.model_copy(update={"steps": steps, "warm_up": round(self.warm_up / self.steps * steps), "epochs": None})
+
+    def epochs_of(self, examples: int) -> float:
+        """Passes over so many examples."""
+        return self.epochs if self.epochs is not None else self.steps * self.batch / max(examples, 1)
+
     def learning_rate_at(self, step: int) -> float:
         """The rate of the update number `step`, counted from 0."""
         if step < self.warm_up:
@@ -75,7 +91,7 @@ class TrainerOptions(Config):
         }[self.schedule]
         return self.learning_rate * (1 - (1 - self.floor) * fall)
 
-    def batches(self, *, size: int, groups: Sequence[int] | None = None) -> Batches:
+    def batches(self, *, size: int, groups: Sequence[int] | np.ndarray | None = None) -> Batches:
         """The batch of every step over `size` examples, each of its group; None: one group of all."""
         return Batches(self.seed, batch=self.batch, size=size, groups=groups)
 

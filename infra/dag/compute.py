@@ -18,7 +18,7 @@ from infra.dag.fingerprint import hash_rows, hash_table, read_by
 from infra.dag.shards import ERRORS, RowError
 from infra.dag.stage import Lineage, RowStage, Stage, TableStage
 from infra.store.artifacts import Artifact, RowReader, Store
-from infra.store.tables import FileRecord, schema_of, sha256_of, to_table, write_atomic, write_table
+from infra.store.tables import FileRecord, check_schema, schema_of, sha256_of, to_table, write_atomic, write_table
 
 FILE_ROWS = 250_000
 PROGRESS = "progress.json"
@@ -149,11 +149,19 @@ class TaskContext(StoreInputs):
 
 
 def write_rows(rows: Iterable[Any], row: type, directory: Path, name: str) -> list[FileRecord]:
-    """Rows as `name`-00000.parquet …, in order, a quarter of a million a file; an empty table is one empty file."""
+    """Rows as `name`-00000.parquet …, in order, a quarter of a million per file; an empty table is one empty file.
+
+    Rows are objects of the row class, or tables of its schema, each of which becomes a file.
+    """
     iterator = iter(rows)
     files: list[FileRecord] = []
-    while chunk := list(islice(iterator, FILE_ROWS)):
-        files.append(write_table(to_table(chunk, row), directory / f"{name}-{len(files):05d}.parquet"))
+    for first in iterator:
+        if isinstance(first, pa.Table):
+            table = first
+            check_schema(table, row, place=f"a table of {name}")
+        else:
+            table = to_table([first, *islice(iterator, FILE_ROWS - 1)], row)
+        files.append(write_table(table, directory / f"{name}-{len(files):05d}.parquet"))
     return files or [write_table(to_table([], row), directory / f"{name}-00000.parquet")]
 
 

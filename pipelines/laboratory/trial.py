@@ -35,7 +35,8 @@ from pipelines.miniature.world.grammar import Expectation
 from pipelines.models.adapter import Full, Start
 from pipelines.models.generators.generator import Request
 from pipelines.stages.arena import Arena
-from pipelines.training.data import Materials, Randomness
+from pipelines.training.data import TrainingData
+from pipelines.training.noise import NoiseDraws
 from pipelines.training.preference import PolicySpec, PreferenceObjective
 
 PHASES = TypeAdapter(tuple[Phase, ...])
@@ -74,6 +75,8 @@ class TrialWorker:
     base: MiniatureGenerator
     examples: pa.Table
     encoded: RowReader
+    empty: str
+    """Id of the encoded empty text."""
     arena: Arena
     near: tuple[str, ...]
     batch: int
@@ -146,13 +149,13 @@ class TrialWorker:
         self, phase: Phase, pairs: pa.Table, folder: Path, start: Start | None, steps: int, seed: int, times: TimeSampler
     ) -> Path:
         """The checkpoint of one phase."""
-        materials = Materials(folder / "examples.parquet", self.encoded)
-        Materials.write(pairs, materials.examples)
+        data = TrainingData(folder / "examples.parquet", self.encoded, self.empty)
+        data.write(pairs)
         objective = PreferenceObjective(
-            materials=materials,
+            data=data,
             policy=PolicySpec(MiniatureFamily(weights=self.base.weights), Full(), start),
             method=phase.method,
-            randomness=Randomness(times, draws=None),
+            noise=NoiseDraws(times, draws=None),
             reference="none" if phase.method.reference == "none" else "copy",
             described={"phase": canonical(phase)},
         )

@@ -135,6 +135,7 @@ class Trials(RowStage):
             base=self.base,
             examples=inputs.table(self.examples),
             encoded=inputs.lookup(self.examples.encoded),  # pyright: ignore[reportArgumentType]
+            empty=self.examples.encoded.text_id(""),
             arena=self.examples.arena,
             near=self.near,
             batch=self.batch,

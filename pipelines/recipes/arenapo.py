@@ -12,7 +12,6 @@ budget; `--gap 2` is the uniform margin 2.0 of its Table 5, which replaces the g
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -99,24 +98,20 @@ def arenapo(
             description="learning rate: 1e-8 per pair of the batch as in public code, or (2000/beta) 2.048e-8 as printed"
         ),
     ] = "launcher",
-    learning_rate: Annotated[float | None, Field(gt=0, description="highest learning rate, instead of --rate")] = None,
     optimizer: Annotated[
         Literal["adamw", "adafactor"] | None, Field(description="adamw for sd15 and adafactor for sdxl by default")
     ] = None,
     adapter: Annotated[Literal["full", "lora"], Field(description="what is trained: all weights, or a LoRA")] = "full",
-    rank: Annotated[int | None, Field(ge=1, description="rank of the LoRA, 64 by default; its alpha is twice that")] = None,
     source: Source = Source(),
     setup: Setup = Setup(),
 ) -> Stage:
     """import -> import_labels -> arena -> examples -> tune."""
     if dspo_sums and form != "dspo":
         raise ConfigError(f"--dspo-sums: {form} has no such beta; choose --form dspo")
-    if rank is not None and adapter == "full":
-        raise ConfigError(f"--rank {rank}: all weights are trained; choose --adapter lora")
     margin = _margin(form, gap, scale)
     method = _method(form, margin=margin, beta=beta, sums=dspo_sums)
     data = source.data(
-        expected=PAIRS, side=SIDES[model], arena=margin is not None and margin.scale > 0 and margin.gap == "arena"
+        expected=PAIRS, area=SIDES[model] ** 2, arena=margin is not None and margin.scale > 0 and margin.gap == "arena"
     )
     kl = method.beta if isinstance(method, DiffusionDPO | KTO) else BETA
     chosen = optimizer or ("adafactor" if model == "sdxl" else "adamw")
@@ -127,9 +122,4 @@ def arenapo(
         warm_up=WARM_UP[model],
         optimizer=Adafactor(weight_decay=0.01) if chosen == "adafactor" else AdamW(betas=(0.9, 0.999), weight_decay=0.01),
     ).of(source)
-    trained = source.model(model, adapter)
-    if rank is not None:
-        trained = replace(trained, rank=rank, alpha=2.0 * rank)
-    if learning_rate is not None:
-        run = replace(run, learning_rate=learning_rate)
-    return stage(trained, data, method, run, setup=setup, label=form)
+    return stage(source.model(model, adapter), data, method, run, setup=setup, label=form)

@@ -23,8 +23,8 @@ from pipelines.recipes.parts.offline import Run, Setup, Source, stage
 PAIRS = 182_000  # annotated triplets of the paper's table 1
 DIMENSIONS = ("VQ", "MQ", "TA")
 BATCH = 64
-SIDE = 640  # of a square of 480p's area
-RUN = Run(steps=PAIRS // BATCH, batch=BATCH, learning_rate=5e-6)
+AREA = 480 * 832  # of Wan's own 480p
+RUN = Run(steps=PAIRS // BATCH, epochs=1.0, batch=BATCH, learning_rate=5e-6, scaled=False)
 
 
 def flow_dpo_video(
@@ -40,7 +40,7 @@ def flow_dpo_video(
 ) -> Stage:
     """import_clips -> encode -> examples -> tune."""
     alignment = None if overall else Linear(weights=weights_of(dimensions))
-    data = source.data(expected=PAIRS, side=SIDE, clips=True, frames=frames, alignment=alignment)
+    data = source.data(expected=PAIRS, area=AREA, clips=True, frames=frames, alignment=alignment)
     losses: dict[str, AnyMethod] = {
         "flow_dpo": FlowDPO(beta=beta),
         "flow_dpo_time": FlowDPO(beta=beta, weighting="(1-t)^2"),

@@ -28,13 +28,15 @@ from pipelines.miniature.prompts import Grammar
 from pipelines.miniature.world.draw import SIZE
 from pipelines.recipes.miniature import POLICY, SOURCES
 from pipelines.stages.arena import Arena
-from pipelines.stages.encode import Buckets, Encode, Encoders
+from pipelines.stages.encode import Encode, Encoders
 from pipelines.stages.examples import Examples
 from pipelines.stages.judge import Judge
+from pipelines.stages.jury_scores import JuryScores
 from pipelines.stages.label import Label
 from pipelines.stages.pair import PairSamples
 from pipelines.stages.prompts import WritePrompts
 from pipelines.stages.render import Render
+from pipelines.training.buckets import Buckets
 
 BUDGET = 4
 """Settings a contender may have to choose from, its two learning rates first: with two strengths, or four rates."""
@@ -252,6 +254,7 @@ def lab(
     labels = Label(pairs=paired, votes=votes)
     arena = Arena(labels=labels)
     encoded = Encode(
+        pairs=paired,
         pictures=pictures,
         encoders=Encoders(family=MiniatureFamily(weights=base.weights)),
         buckets=Buckets(area=SIZE**2, multiple=SIZE),
@@ -261,7 +264,7 @@ def lab(
     compared = _chosen(methods, levels, sizes["candidates"])
     trials = Trials(
         prompts=captions,
-        examples=Examples(labels=labels, encoded=encoded, arena=arena, resources=resources),
+        examples=Examples(labels=labels, encoded=encoded, arena=arena, scores=JuryScores(labels=labels)),
         base=base,
         near=SOURCES,
         contenders=compared,

@@ -21,7 +21,7 @@ from pipelines.miniature.world.draw import SIZE
 from pipelines.models.adapter import Full, LoRA
 from pipelines.models.jurors.vlm import AnyEngine, VlmJuror
 from pipelines.stages.arena import Arena
-from pipelines.stages.encode import Buckets, Encode, Encoders
+from pipelines.stages.encode import Encode, Encoders
 from pipelines.stages.evaluate import Evaluate
 from pipelines.stages.examples import Examples
 from pipelines.stages.gate import Gated
@@ -33,6 +33,7 @@ from pipelines.stages.render import Render
 from pipelines.stages.report import Report
 from pipelines.stages.reward import Reward
 from pipelines.stages.tune import Tune
+from pipelines.training.buckets import Buckets
 
 POLICY = "policy"
 ENGINES: dict[str, AnyEngine] = {"transformers": TransformersEngine(), "vllm": VllmEngine()}
@@ -118,13 +119,14 @@ def miniature(
     labels = Label(pairs=paired, votes=votes)
     arena = Arena(labels=labels)
     encoded = Encode(
+        pairs=paired,
         pictures=pictures,
         encoders=Encoders(family=policy),
         buckets=Buckets(area=SIZE**2, multiple=SIZE),
         shard_rows=512,
         resources=resources,
     )
-    examples = Examples(labels=labels, encoded=encoded, resources=resources)
+    examples = Examples(labels=labels, encoded=encoded)
     rate = learning_rate if learning_rate is not None else {"full": 2e-4, "lora": 1e-3}[adapter]
     engine = EngineOptions(kind="torch") if zero == "0" else EngineOptions(zero=int(zero))  # type: ignore[arg-type]
     tuned = Tune(

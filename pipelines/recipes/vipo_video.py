@@ -1,6 +1,8 @@
 """Recipe `vipo_video`: Poly-DPO straight on Wan 2.1 (ViPO, appendix "Training on ViPO-Video-300K").
 
-2,000 steps of 256 clips' pairs at a base rate of 1e-8 a pair, beta 500, alpha 0, clips in their own shapes (16:9 and 1:1).
+2,000 steps of 256 pairs at a base rate of 1e-8 per pair, beta 500, alpha 0. Nothing is resized: a pair keeps its own shape
+as far as the model's multiple of 16 px allows, which leaves 720 x 1280 and 1024 x 1024 whole. Pairs of two shapes, which
+ViPO does not have, meet at the geometric mean.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from pipelines.algorithms.preference.polynomial import AutoAlpha, FixedAlpha
 from pipelines.recipes.parts.offline import Run, Setup, Source, stage
 
 PAIRS = 300_000  # of ViPO-Video-300K
-SIDE = 960  # of a square of 720p's area
+AREA = 720 * 1280
 RUN = Run(steps=2000, batch=256, learning_rate=256 * 1e-8)
 
 
@@ -23,6 +25,7 @@ def vipo_video(
     *,
     model: Annotated[Literal["wan2.1-1.3b", "wan2.1-14b"], Field(description="size of Wan 2.1")] = "wan2.1-1.3b",
     alpha: Annotated[str, Field(pattern=r"^(auto|-?\d+(\.\d+)?)$", description="Poly-DPO's alpha, or auto")] = "0",
+    beta: Annotated[float, Field(gt=0, allow_inf_nan=False, description="strength of the tie to the reference")] = 500.0,
     adapter: Annotated[Literal["full", "lora"], Field(description="what is trained")] = "full",
     frames: Annotated[tuple[int, ...], Field(description="lengths of clips, each 4k + 1")] = (81, 49, 33, 17),
     source: Source = Source(),
@@ -30,6 +33,6 @@ def vipo_video(
 ) -> Stage:
     """import_clips -> encode -> examples -> tune."""
     polynomial = AutoAlpha() if alpha == "auto" else FixedAlpha(alpha=float(alpha))
-    method = FlowDPO(beta=500.0, polynomial=polynomial)
-    data = source.data(expected=PAIRS, side=SIDE, clips=True, frames=frames)
+    method = FlowDPO(beta=beta, polynomial=polynomial)
+    data = source.data(expected=PAIRS, area=AREA, own=True, clips=True, frames=frames)
     return stage(source.model(model, adapter), data, method, RUN.of(source), setup=setup, label="poly")

@@ -18,6 +18,8 @@ class Picture:
     sample: int  # 0, 1, … within (prompt, generator)
     seed: int  # hash of (prompt, generator, sample), in [0, 2^63)
     image: Image
+    height: int  # pixels
+    width: int
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,11 @@ class Clip:
     generator: str
     sample: int
     seed: int
-    fps: float  # frames per second, as the file states them; 0 where it does not
+    fps: float | None  # frames per second, as the file states them; None where it does not
     video: Video
+    height: int  # pixels
+    width: int
+    frames: int
     first_frame: str | None = None  # id of the picture that the clip was asked to begin with
 
 
@@ -42,10 +47,12 @@ class Encoded:
     id: str
     kind: str  # latent | text
     source: str  # id of the picture or clip; of a text, the hash of it
-    text: str  # of its prompt
+    text: str  # the text itself; "" for a picture or clip
     frames: int  # 1 for a picture, 0 for a text
-    height: int  # pixels, after the crop to the bucket; 0 for a text
+    height: int  # pixels, after the crop to the shape of the pair; 0 for a text
     width: int
+    fps: float | None  # frames per second after resampling; None for a picture, a text, or where it is unknown
+    flipped: bool  # whether left and right are exchanged
     tensors: bytes  # safetensors; `latent`, or the names the generator's family gives its conditions
 
 
@@ -59,3 +66,5 @@ class EncodedSize:
     frames: int
     height: int
     width: int
+    fps: float | None
+    flipped: bool

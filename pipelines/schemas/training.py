@@ -45,6 +45,8 @@ class Example:
     text: str
     winner: str  # id of an Encoded latent; for a tie, of A
     loser: str
+    winner_flipped: str | None  # the same with left and right exchanged, where that was encoded
+    loser_flipped: str | None
     prompt: str  # id of an Encoded text
     generator_winner: str
     generator_loser: str
@@ -55,8 +57,8 @@ class Example:
     agreement: float  # share of the jury that said so, in [0, 1]; no probability of being right
     probability: float | None  # that the label is right, from a jury calibrated on people's labels; None without
     gap: float | None  # posterior gap of the order above, 0 or more; None for ties, without an arena, or of an unrated side
-    reward_winner: float  # only differences within a pair and their spread over the data mean something
-    reward_loser: float
+    reward_winner: float | None  # the picture's own, in standard deviations of single scores; None without scores
+    reward_loser: float | None
 
 
 @dataclass(frozen=True)

@@ -1,30 +1,32 @@
 """Stage `encode`: pictures and clips to latents, texts to what the denoiser reads of them; once, for every training run.
 
-Training then needs neither the VAE nor the text encoders in memory. Pictures of several shapes are resized to cover the
-nearest of a list of buckets of about one area, and cropped in the middle; clips are cut to the longest 4k + 1 frames that
-a list of lengths allows.
+Training then needs neither the VAE nor the text encoders in memory. Shape and length belong to the pair
+(`pipelines.training.buckets`), so a picture is encoded once for every shape in which it is compared. Clips are resampled
+to the family's frame rate by their time stamps, and only the frames that are used are decoded.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
-from actors.media import decode
+from actors.media import decode, decode_at
 from infra.config import Config
 from infra.dag.stage import Context, Inputs, Lookup, Places, RowStage, RunInputs, Stage, Unforeseeable, Worker
 from infra.identity import group_id, key_of, row_id
 from infra.store.files import Folder, manifest, refuse_unsafe
 from pipelines.models.families.base import Family
 from pipelines.schemas.samples import Encoded, EncodedSize
-from pipelines.stages.sources import Pictures
+from pipelines.stages.sources import Pairing, Pictures
+from pipelines.training.buckets import Buckets
 
 LATENT, TEXT = "latent", "text"
+SHAPE = ("frames", "height", "width")
 FIRST = {LATENT: "0", TEXT: "1"}  # leads the id: latents before texts, so that a shard needs one kind of encoder
 
 
@@ -42,60 +44,6 @@ class Encoders(Config):
         other = (family.part, "scheduler")
         kept = manifest(weights.local).only(lambda name: "/" in name and name.split("/")[0] not in other)
         return {"family": family.name, "encoders": kept.digest}
-
-
-class Buckets(Config):
-    """Shapes that pictures and clips are brought to; a batch is of one shape."""
-
-    area: int = Field(512 * 512, ge=64)
-    """Pixels of a picture or frame, about."""
-    multiple: int = Field(64, ge=1)
-    """Height and width are multiples of this."""
-    ratio: float = Field(2.0, ge=1)
-    """The longest side over the shortest, at most."""
-    frames: tuple[Annotated[int, Field(ge=1)], ...] = (1,)
-    """Lengths of clips, each 4k + 1 for a VAE that compresses time by four; a clip is cut to the longest that fits."""
-
-    def shapes(self) -> list[tuple[int, int]]:
-        """Every (height, width), by aspect ratio."""
-        side = math.sqrt(self.area)
-        found = set()
-        for height in range(self.multiple, int(side * math.sqrt(self.ratio)) + self.multiple, self.multiple):
-            width = max(self.multiple, round(self.area / height / self.multiple) * self.multiple)
-            if max(height, width) <= self.ratio * min(height, width) + 1e-9:
-                found |= {(height, width), (width, height)}
-        return sorted(found, key=lambda shape: shape[0] / shape[1]) or [(self.multiple, self.multiple)]
-
-    def shape(self, height: int, width: int) -> tuple[int, int]:
-        """The bucket whose aspect ratio is nearest on a log scale; among equals the one of nearest area."""
-        wanted = math.log(height / width)
-
-        def distance(shape: tuple[int, int]) -> tuple[float, float]:
-            off = abs(math.log(shape[0] / shape[1]) - wanted)
-            return round(off, 9), abs(math.log(shape[0] * shape[1] / self.area))
-
-        return min(self.shapes(), key=distance)
-
-    def length(self, frames: int) -> int:
-        """The longest allowed length that a clip of so many frames fills; raises ValueError where it fills none."""
-        allowed = [length for length in self.frames if length <= frames]
-        if not allowed:
-            raise ValueError(f"a clip of {frames} frames is shorter than the shortest bucket of {min(self.frames)} frames")
-        return max(allowed)
-
-    def fit(self, pixels: np.ndarray) -> np.ndarray:
-        """uint8[f, h, w, 3] to its bucket: cut, resized to cover (bicubic), cropped in the middle."""
-        from PIL import Image as Pillow
-
-        length = self.length(len(pixels))
-        height, width = self.shape(*pixels.shape[1:3])
-        if pixels.shape[1:3] == (height, width):
-            return pixels[:length]
-        scale = max(height / pixels.shape[1], width / pixels.shape[2])
-        size = (max(width, round(pixels.shape[2] * scale)), max(height, round(pixels.shape[1] * scale)))
-        top, left = (size[1] - height) // 2, (size[0] - width) // 2
-        frames = [np.asarray(Pillow.fromarray(frame).resize(size, Pillow.Resampling.BICUBIC)) for frame in pixels[:length]]
-        return np.stack([frame[top : top + height, left : left + width] for frame in frames])
 
 
 class Encoder:
@@ -121,82 +69,133 @@ class Encoder:
             self.loaded[kind] = self.family.load(parts=parts, device=torch.device(self.device), dtype=dtype)
         return self.loaded[kind]
 
-    def run(self, cells: pa.Table) -> list[Encoded]:
-        """One row a cell, in order."""
+    def run(self, cells: pa.Table) -> list[Encoded | Exception]:
+        """One row per cell, in order; a picture that cannot be encoded is an exception in its place."""
         rows = cells.to_pylist()
         texts = [row for row in rows if row["kind"] == TEXT]
         latents = [row for row in rows if row["kind"] == LATENT]
-        found = {encoded.id: encoded for encoded in [*self._latents(latents), *self._texts(texts)]}
+        found: dict[str, Encoded | Exception] = self._texts(texts) | self._latents(latents)
         return [found[row["id"]] for row in rows]
 
-    def _texts(self, rows: list[dict[str, Any]]) -> list[Encoded]:
+    def _texts(self, rows: list[dict[str, Any]]) -> dict[str, Encoded]:
         from safetensors.torch import save
 
         if not rows:
-            return []
+            return {}
         family = self._loaded(TEXT)
         # The empty text is what guidance leads away from: SDXL takes zeros for it.
         conditions = [family.encode_texts([row["text"]])[0] if row["text"] else family.unconditional() for row in rows]
         tensors = [save({name: value.contiguous().cpu() for name, value in one.items()}) for one in conditions]
-        return [Encoded(**row, frames=0, height=0, width=0, tensors=data) for row, data in zip(rows, tensors, strict=True)]
+        return {row["id"]: Encoded(**row, fps=None, tensors=data) for row, data in zip(rows, tensors, strict=True)}
 
-    def _latents(self, rows: list[dict[str, Any]]) -> list[Encoded]:
+    def _latents(self, rows: list[dict[str, Any]]) -> dict[str, Encoded | Exception]:
+        found: dict[str, Encoded | Exception] = {}
+        if not rows:
+            return found
+        media = self.pictures.take([row["source"] for row in rows], [self.medium, *self._timing])
+        for row, one in zip(rows, media.to_pylist(), strict=True):
+            # One by one: a latent must not depend on what is encoded beside it, and few pixels are held at a time.
+            try:
+                found[row["id"]] = self._latent(row, one)
+            except ValueError as error:
+                found[row["id"]] = error
+        return found
+
+    @property
+    def _timing(self) -> tuple[str, ...]:
+        return ("fps",) if self.medium == "video" else ()
+
+    def _latent(self, row: dict[str, Any], picture: dict[str, Any]) -> Encoded:
         from safetensors.torch import save
 
-        if not rows:
-            return []
-        media = self.pictures.take([row["source"] for row in rows], [self.medium])[self.medium].to_pylist()
-        pixels = [self.buckets.fit(decode(one["bytes"], clip=self.medium == "video")) for one in media]
-        found = []
-        for row, one in zip(rows, pixels, strict=True):
-            # One by one: a picture's latent must not depend on what is encoded beside it.
-            data = save({"latent": self._loaded(LATENT).encode_pixels(one[None])[0].contiguous().cpu()})
-            frames, height, width, _ = one.shape
-            found.append(Encoded(**row, frames=frames, height=height, width=width, tensors=data))
-        return found
+        data, fps = picture[self.medium]["bytes"], picture.get("fps")
+        if self.medium == "video":
+            pixels = decode_at(data, times=self.buckets.times(row["frames"], fps=fps))
+        else:
+            pixels = decode(data, clip=False)
+        pixels = self.buckets.fit(pixels, height=row["height"], width=row["width"])
+        if row["flipped"]:
+            pixels = np.ascontiguousarray(pixels[:, :, ::-1])
+        latent = self._loaded(LATENT).encode_pixels(pixels[None])[0].contiguous().cpu()
+        rate = fps if self.buckets.rate is None or fps is None else self.buckets.rate
+        return Encoded(**row, fps=rate, tensors=save({"latent": latent}))
 
 
 class Encode(RowStage):
-    """Pictures or clips in; their latents and the embeddings of their texts out."""
+    """Pairs of pictures or clips in; their latents in the shapes of the pairs, and the embeddings of the texts out."""
 
     name: ClassVar = "encode"
+    version: ClassVar = 2
     row: ClassVar = Encoded
-    in_cells: ClassVar = ("texts", "buckets")
+    in_cells: ClassVar = ("texts", "buckets", "flips")
     tables: ClassVar[Mapping[str, type]] = {"sizes": EncodedSize}
 
+    pairs: Pairing
+    "Which pictures are compared, and under which texts: pairs before they are judged, or labels."
     pictures: Pictures
+    "Where the files are."
     encoders: Encoders
     buckets: Buckets = Buckets()
     "Shapes of the training pictures."
+    flips: bool = False
+    "Encode every picture a second time with left and right exchanged, for training that flips."
     texts: tuple[str, ...] = ()
-    "Texts to encode besides the pictures' own and the empty one: those of preview pictures."
+    "Texts to encode besides those of the pairs and the empty one: those of preview pictures."
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
-    "Of the encoders and of what is stored."
+    "Data type of the encoders and of what is stored."
     shard_rows: int = Field(64, ge=1)
-    "Rows a file and a call."
-
-    def settings(self, kind: str) -> str:
-        """What besides the source determines an encoded row."""
-        buckets = key_of(self.buckets) if kind == LATENT else ""
-        return key_of([self.name, self.version, self.encoders, buckets, self.dtype])
-
-    def id_of(self, kind: str, source: str, *, settings: str) -> str:
-        """Id of an encoded picture (`source`: its id) or text (`source`: `text_source`)."""
-        return row_id(FIRST[kind] + source[:11], kind, settings, source)
+    "Rows per file and per call."
 
     def cells(self, inputs: Inputs) -> pa.Table:
-        """Columns id, kind, source, text: each picture, then each different text."""
-        pictures = inputs.table(self.pictures, ["id", "text"])
-        rows: list[dict[str, str]] = []
-        settings = {kind: self.settings(kind) for kind in (LATENT, TEXT)}
-        for source, text in zip(pictures["id"].to_pylist(), pictures["text"].to_pylist(), strict=True):
-            rows.append(self._cell(LATENT, source, text, settings[LATENT]))
-        for text in sorted({*pictures["text"].to_pylist(), *self.texts, ""}):
-            rows.append(self._cell(TEXT, text_source(text), text, settings[TEXT]))
-        return pa.Table.from_pylist(rows)
+        """Columns id, kind, source, text, frames, height, width, flipped: each picture in each shape, then each text."""
+        pairs = inputs.table(self.pairs, ["text", "picture_a", "picture_b"])
+        shapes = self.shapes(pairs, inputs)
+        sides = [shapes.select([f"picture_{side}", *SHAPE]).rename_columns(["source", *SHAPE]) for side in "ab"]
+        found = pa.concat_tables(sides)
+        found = found.filter(pc.greater(found["frames"], 0)).group_by(["source", *SHAPE]).aggregate([])
+        settings = key_of([self.name, self.version, self.encoders, self.buckets.rate, self.buckets.own, self.dtype])
+        pieces = []
+        for flipped in (False, True) if self.flips else (False,):
+            rows = zip(*(found[name].to_pylist() for name in ("source", *SHAPE)), strict=True)
+            ids = [row_id(FIRST[LATENT] + row[0][:11], LATENT, settings, *row, int(flipped)) for row in rows]
+            pieces.append(_cells(LATENT, ids, found, text=pa.repeat(pa.scalar(""), len(ids)), flipped=flipped))
+        texts = sorted({*pairs["text"].to_pylist(), *self.texts, ""})
+        named = pa.table(
+            {"source": [text_source(text) for text in texts], **dict.fromkeys(SHAPE, np.zeros(len(texts), int))}
+        )
+        ids = [self.text_id(text) for text in texts]
+        return pa.concat_tables([*pieces, _cells(TEXT, ids, named, text=pa.array(texts, pa.string()), flipped=False)])
 
-    def _cell(self, kind: str, source: str, text: str, settings: str) -> dict[str, str]:
-        return {"id": self.id_of(kind, source, settings=settings), "kind": kind, "source": source, "text": text}
+    def shapes(self, pairs: pa.Table, inputs: Inputs) -> pa.Table:
+        """Columns picture_a, picture_b, frames, height, width: the shape of every pair.
+
+        A pair has frames = 0 where one of its clips is too short or one of its pictures is not there.
+        """
+        sides = [pairs[f"picture_{side}"].combine_chunks() for side in "ab"]
+        if self.buckets.only is not None and not self.pictures.clips:
+            frames, height, width = (np.full(pairs.num_rows, value) for value in self.buckets.only)
+        else:
+            timing = ["frames", "fps"] if self.pictures.clips else []
+            known = inputs.table(self.pictures, ["id", "height", "width", *timing])
+            places = [pc.index_in(side, known["id"].combine_chunks()) for side in sides]
+            there = np.asarray(pc.and_(*(pc.is_valid(place) for place in places)))
+            members = [known.take(pc.fill_null(place, 0)) if known.num_rows else known for place in places]
+            frames, height, width = np.zeros((3, pairs.num_rows), dtype=np.int64)
+            if there.any():
+                lengths = np.minimum(*(self._frames(one) for one in members)) if timing else np.ones(len(there), dtype=int)
+                sizes = [np.stack([one["height"].to_numpy(), one["width"].to_numpy()], axis=1) for one in members]
+                frames = np.where(there, self.buckets.lengths(lengths), 0)
+                height, width = self.buckets.shapes_of(*sizes).T
+        return pa.table(dict(zip(("picture_a", "picture_b", *SHAPE), (*sides, frames, height, width), strict=True)))
+
+    def _frames(self, clips: pa.Table) -> np.ndarray:
+        fps = pc.cast(clips["fps"], pa.float64()).to_numpy()
+        return self.buckets.shown(clips["frames"].to_numpy(), np.asarray(fps, dtype=np.float64))
+
+    def text_id(self, text: str) -> str:
+        """Id of the row of a text."""
+        source = text_source(text)
+        return row_id(FIRST[TEXT] + source[:11], TEXT, key_of([self.name, self.version, self.encoders, self.dtype]), source)
 
     def looks_up(self) -> dict[str, Stage]:
         """The worker reads the pictures by id."""
@@ -218,12 +217,20 @@ class Encode(RowStage):
         context.emit("sizes", [EncodedSize(**row) for row in rows(columns).to_pylist()])
 
     def expected_rows(self, inputs: Inputs) -> int | None:
-        """Every picture, and a text for each two of them at most."""
+        """Every picture in one shape, and one text for each two of them at most."""
         try:
             pictures = self.pictures.expected_rows(inputs)
         except Unforeseeable:
             return None
-        return None if pictures is None else pictures + pictures // 2 + 1 + len(self.texts)
+        each = 2 if self.flips else 1
+        return None if pictures is None else each * pictures + pictures // 2 + 1 + len(self.texts)
+
+
+def _cells(kind: str, ids: list[str], rows: pa.Table, *, text: pa.Array, flipped: bool) -> pa.Table:
+    """Cells of one kind, from columns source and SHAPE."""
+    named = {"id": pa.array(ids, pa.string()), "kind": pa.repeat(pa.scalar(kind), len(ids)), "source": rows["source"]}
+    shape = {name: rows[name].cast(pa.int64()) for name in SHAPE}
+    return pa.table(named | {"text": text} | shape | {"flipped": pa.repeat(pa.scalar(flipped), len(ids))})
 
 
 def text_source(text: str) -> str:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from actors.media import clip_timing, size_of
+from actors.media import measures
 from infra.config import Config, ConfigError
 from infra.dag.stage import Context, Inputs, Places, RowStage, RunInputs, TableStage, Unforeseeable, Worker
 from infra.identity import group_id, row_id, seed_of
@@ -100,20 +100,21 @@ class Importer:
         if isinstance(data, Exception):
             raise ValueError(f"{what} cannot be read: {data}") from None
         try:
-            size_of(data, clip=self.medium == "video")
+            found = measures(data, clip=self.medium == "video")
         except Exception as error:
             raise ValueError(f"{what} does not decode: {error}") from None
         kept = {name: cell[name] for name in ("id", "prompt_id", "text", "generator", "sample", "seed")}
-        if self.medium == "video":
-            return self.row(**kept, fps=clip_timing(data)[0], video=Video(bytes=data))
-        return self.row(**kept, image=Image(bytes=data))
+        file = Video(bytes=data) if self.medium == "video" else Image(bytes=data)
+        size: dict[str, Any] = {"height": found.height, "width": found.width}
+        size |= {"frames": found.frames, "fps": found.fps} if self.medium == "video" else {}
+        return self.row(**kept, **size, **{self.medium: file})
 
 
 class ImportedPictures(RowStage, Pictures):
     """Files of pairs in; their pictures out, two a pair."""
 
     name: ClassVar = "import"
-    version: ClassVar = 2
+    version: ClassVar = 3
     in_cells: ClassVar = ("source",)  # an id is of the content of the files, the row's place in them and how it was read
 
     source: PairFiles
@@ -208,6 +209,14 @@ class ImportedLabels(TableStage, Labels):
             {"id": batch["pair_id"], "prompt_id": prompt_ids(batch), "text": batch["prompt"], **sides, "error": error}
             | {name: batch[name] for name in plain}
         )
+
+    def places(self, pairs: pa.Array) -> dict[str, str]:
+        """File and line or row of each of these pairs."""
+        found: dict[str, str] = {}
+        for batch in self.pictures.source.batches() if self.pictures.source.folder else ():
+            chosen = batch.filter(pc.is_in(batch["pair_id"], pairs)).select(["pair_id", "file", "place"])
+            found |= {row["pair_id"]: f"{row['file']} {row['place']}".strip() for row in chosen.to_pylist()}
+        return found
 
     def _margins(self, kept: pa.Array) -> Iterator[DimensionMargin]:
         for batch in self.pictures.source.batches():

@@ -11,10 +11,10 @@ from infra.dag.stage import Context, Inputs, TableStage
 from infra.identity import row_id
 from pipelines.algorithms.pairing.combinations import chosen_pairs
 from pipelines.schemas.votes import Pair
-from pipelines.stages.sources import Pictures
+from pipelines.stages.sources import Pairing, Pictures
 
 
-class PairSamples(TableStage):
+class PairSamples(TableStage, Pairing):
     """Pictures or clips in; pairs of one prompt's out, which is A and which is B drawn by hash."""
 
     name: ClassVar = "pair"

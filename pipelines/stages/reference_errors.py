@@ -15,6 +15,7 @@ from pydantic import Field
 
 from infra.dag.stage import Inputs, Places, RowStage, RunInputs, Stage, Worker
 from infra.identity import key_of, row_id
+from infra.store.tables import schema_of
 from pipelines.algorithms.diffusion.flow import TimeSampler, UniformTimes
 from pipelines.algorithms.diffusion.path import per_sample_error
 from pipelines.models.adapter import Full
@@ -22,16 +23,19 @@ from pipelines.models.families.base import Family
 from pipelines.schemas.training import ReferenceError
 from pipelines.stages.examples import Examples
 from pipelines.stages.sources import Trained, origin
-from pipelines.training.data import COLUMNS, Latents, Opened, Randomness, fixed_seed
-from pipelines.training.preference import PolicySpec, noised_pair
+from pipelines.training.data import COLUMNS, Latents, OpenTrainingData
+from pipelines.training.noise import NoiseDraws, fixed_seed
+from pipelines.training.preference import PolicySpec
+
+SCHEMA = schema_of(ReferenceError)
 
 
 class Measuring:
     """The worker: the reference on both members of each example."""
 
-    def __init__(self, spec: PolicySpec, encoded: Any, randomness: Randomness, *, micro_batch: int) -> None:
-        self.spec, self.encoded = spec, encoded
-        self.randomness, self.micro_batch = randomness, micro_batch
+    def __init__(self, spec: PolicySpec, encoded: Any, noise: NoiseDraws, *, empty: str, micro_batch: int) -> None:
+        self.spec, self.encoded, self.noise = spec, encoded, noise
+        self.empty, self.micro_batch = empty, micro_batch
 
     def open(self, device: str, places: Places) -> None:
         """Loads the reference."""
@@ -41,30 +45,30 @@ class Measuring:
         self.policy = self.spec.load(self.device, reference="none")
         self.latents = Latents(self.encoded)
 
-    def run(self, cells: pa.Table) -> list[ReferenceError]:
-        """One row a cell, in order."""
-        rows = cells.to_pylist()
-        opened = Opened(rows, self.latents)
-        shapes = opened.groups or [0] * len(rows)
-        found: dict[int, ReferenceError] = {}
-        for shape in sorted(set(shapes)):
-            places = [place for place, one in enumerate(shapes) if one == shape]
+    def run(self, cells: pa.Table) -> pa.Table:
+        """One row per cell, in order."""
+        data = OpenTrainingData.of_table(cells.select(COLUMNS), self.latents, empty=self.empty)
+        shapes = np.zeros(len(data), dtype=int) if data.groups is None else data.groups
+        examples, draws = cells["example"].to_pylist(), cells["draw"].to_pylist()
+        seeds = [fixed_seed(name, draw, seed=self.noise.seed) for name, draw in zip(examples, draws, strict=True)]
+        found = np.empty((len(data), 2))
+        for shape in np.unique(shapes):
+            places = np.flatnonzero(shapes == shape)
             for start in range(0, len(places), self.micro_batch):
-                found |= self._measured(opened, places[start : start + self.micro_batch])
-        return [found[place] for place in range(len(rows))]
+                part = places[start : start + self.micro_batch]
+                found[part] = self._measured(data, part, [seeds[place] for place in part])
+        columns = [cells["id"], cells["example"], cells["draw"], *found.T]
+        return pa.Table.from_arrays([pa.array(c) if isinstance(c, np.ndarray) else c for c in columns], schema=SCHEMA)
 
-    def _measured(self, opened: Opened, places: list[int]) -> dict[int, ReferenceError]:
+    def _measured(self, data: OpenTrainingData, places: np.ndarray, seeds: list[int]) -> np.ndarray:
+        """Errors of winner and loser, float[places, 2]."""
         import torch
 
-        batch = opened.batch(places, device=self.device)
-        seeds = [fixed_seed(row["example"], row["draw"], seed=self.randomness.seed) for row in batch.rows]
-        sample = noised_pair(self.policy, batch, seeds, randomness=self.randomness)
-        condition = {name: torch.cat([value, value]) for name, value in batch.condition.items()}
+        batch = self.noise.batch(data, places, seeds, device=self.device)  # pyright: ignore[reportArgumentType]
+        sample = self.noise.noised(batch, seeds, loaded=self.policy.loaded)
         with torch.no_grad():
-            answer = self.policy.predict(self.policy.model, sample, condition=condition, guidance=self.spec.guidance)
-        winner, loser = per_sample_error(answer, target=sample.target).cpu().chunk(2)
-        rows = zip(places, batch.rows, winner.tolist(), loser.tolist(), strict=True)
-        return {place: ReferenceError(row["id"], row["example"], row["draw"], one, two) for place, row, one, two in rows}
+            answer = self.policy.predict(self.policy.model, sample, condition=batch.both, guidance=self.spec.guidance)
+        return per_sample_error(answer, target=sample.target).cpu().reshape(2, -1).T.numpy()
 
 
 class ReferenceErrors(RowStage):
@@ -85,7 +89,11 @@ class ReferenceErrors(RowStage):
     draws: int = Field(8, ge=1)
     "Different (noise, time) an example; training goes through them by turns."
     seed: int = Field(0, ge=0)
-    "Of the draws."
+    "Seed of the draws."
+    caption_dropout: float = Field(0.0, ge=0, lt=1)
+    "Share of the draws whose text is replaced by the empty one."
+    flips: bool = False
+    "Whether half of the draws have left and right of both members exchanged."
     micro_batch: int = Field(16, ge=1, exclude=True)
     "Examples a forward pass."
     shard_rows: int = Field(512, ge=1)
@@ -94,6 +102,7 @@ class ReferenceErrors(RowStage):
     def cells(self, inputs: Inputs) -> pa.Table:
         """An example's columns, and the number of the draw; ties are measured too."""
         settings = [self.policy, self.start, self.dtype, self.times, self.seed, self.guidance]
+        settings += [self.caption_dropout, self.flips]
         maker = key_of([self.name, self.version, *settings])
         examples = inputs.table(self.examples, COLUMNS)
         named = zip(*(examples[name].to_pylist() for name in ("id", "winner", "loser", "prompt")), strict=True)
@@ -122,8 +131,10 @@ class ReferenceErrors(RowStage):
         """The reference, and the latents."""
         family, start = origin(self.policy, self.start, inputs)
         spec = PolicySpec(family, Full(), start, dtype=self.dtype, guidance=self.guidance)
-        randomness = Randomness(self.times, self.draws, self.seed)
-        return Measuring(spec, inputs.lookup(self.examples.encoded), randomness, micro_batch=self.micro_batch)
+        encoded = self.examples.encoded
+        noise = NoiseDraws(self.times, self.draws, self.seed, self.caption_dropout, self.flips)
+        reader = inputs.lookup(encoded)
+        return Measuring(spec, reader, noise, empty=encoded.text_id(""), micro_batch=self.micro_batch)
 
     def expected_rows(self, inputs: Inputs) -> int | None:
         """`draws` an example."""

@@ -62,17 +62,19 @@ class RenderWorker:
 
 
 def encoded(pixels: Pixels, generator: Generator) -> dict[str, Any]:
-    """The column of a picture's file, or those of a clip's file and frame rate; raises ValueError for other pixels."""
+    """Columns of a picture or clip: the file, and its measures; raises ValueError for pixels that are neither."""
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[-1] != 3 or not pixels.size:
         raise ValueError(
             f"{generator.name} must give uint8[frames, height, width, 3], got {pixels.dtype}{list(pixels.shape)}"
         )
+    size = dict(zip(("height", "width"), pixels.shape[1:3], strict=True))
     if generator.medium == "video":
         video = encode_mp4(pixels, fps=generator.fps or 0)
-        return {"video": video, "fps": clip_timing(video.bytes)[0]}
+        frames = {"frames": len(pixels), "fps": clip_timing(video.bytes)[0] or None}
+        return {"video": video} | size | frames
     if len(pixels) > 1:
         raise ValueError(f"{generator.name} must give one frame, got {len(pixels)}")
-    return {"image": encode_png(pixels[0])}
+    return {"image": encode_png(pixels[0])} | size
 
 
 class Render(RowStage, Pictures):
@@ -82,6 +84,7 @@ class Render(RowStage, Pictures):
     """
 
     name: ClassVar = "render"
+    version: ClassVar = 2
     row: ClassVar = Picture
     in_cells: ClassVar = ("roster", "samples")
 

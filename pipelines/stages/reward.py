@@ -32,7 +32,8 @@ from pipelines.models.scorers.trained import TrainedReward
 from pipelines.models.weights import Made
 from pipelines.schemas.training import RewardAccuracy, RewardScore, RewardStep
 from pipelines.stages.examples import Examples
-from pipelines.training.data import Materials, Randomness
+from pipelines.training.data import TrainingData
+from pipelines.training.noise import NoiseDraws
 from pipelines.training.reward import SCORES_FILE, Measurement, PairLoss, RewardObjective, accuracy_by_time, measure
 
 
@@ -82,30 +83,32 @@ class Reward(TableStage):
         learnt, held = self._split(context)
         context.metric("pairs", {"train": learnt.num_rows, "held_out": held.num_rows})
         encoded = context.lookup(self.examples.encoded)
-        materials = {name: Materials(context.scratch.resolve() / f"{name}.parquet", encoded) for name in ("learnt", "held")}
+        empty = self.examples.encoded.text_id("")
+        scratch = context.scratch.resolve()
+        data = {name: TrainingData(scratch / f"{name}.parquet", encoded, empty) for name in ("learnt", "held")}
         for name, table in (("learnt", learnt), ("held", held)):
-            Materials.write(table, materials[name].examples)
-        checkpoint = self._train(context, materials["learnt"], policy)
+            data[name].write(table)
+        checkpoint = self._train(context, data["learnt"], policy)
         curve = read_curve(checkpoint)
         context.emit("curve", [RewardStep(row["step"], row["loss"], row["accuracy"]) for row in curve])
         shutil.copytree(checkpoint / EXPORT, context.weights_out, dirs_exist_ok=True)
-        scores = self._measure(context, materials["held"], policy, weights=checkpoint / EXPORT)
+        scores = self._measure(context, data["held"], policy, weights=checkpoint / EXPORT)
         context.emit("scores", scores)
-        yield from accuracy_by_time(scores, materials["held"].open(), dimension=self.model.dimensions[0])
+        yield from accuracy_by_time(scores, data["held"].open(), dimension=self.model.dimensions[0])
 
-    def _measure(self, context: Context, held: Materials, policy: Family, *, weights: Path) -> list[RewardScore]:
+    def _measure(self, context: Context, held: TrainingData, policy: Family, *, weights: Path) -> list[RewardScore]:
         """Scores of the held-out pairs, on one worker with the device that the stage asks for."""
         job = Measurement(self.model, policy, weights, held, device=CUDA if self.resources.gpus else CPU)
         folder = self._launched(measure, job, context, name=f"held-out-{self.key}", workers=1, heard=None)
         return list(from_table(pq.read_table(folder / SCORES_FILE), RewardScore))
 
-    def _train(self, context: Context, materials: Materials, policy: Family) -> Path:
+    def _train(self, context: Context, data: TrainingData, policy: Family) -> Path:
         objective = RewardObjective(
             model=self.model,
             policy=policy,
-            materials=materials,
+            data=data,
             loss=self.loss,
-            randomness=Randomness(self.times, draws=None),
+            noise=NoiseDraws(self.times, draws=None),
             described=json.loads(dumps(canonical(self.description))),
         )
 

@@ -16,7 +16,7 @@ from infra.identity import group_of, key_of, row_id
 from pipelines.models.scorers.scorer import OpenScorer, Sample, Scorer
 from pipelines.schemas.evaluation import Score
 from pipelines.stages.prompts import WritePrompts
-from pipelines.stages.sources import Pictures
+from pipelines.stages.sources import Pictures, Scored
 
 CELL = ("id", "sample", "scorer", "dimension", "convention", "text", "expectation")
 
@@ -61,7 +61,7 @@ class ScoreWorker:
             yield Score(row["id"], row["sample"], name, row["dimension"], known, row["convention"])
 
 
-class ScoreSamples(RowStage):
+class ScoreSamples(RowStage, Scored):
     """Pictures or clips in; a row for each (sample, scorer, dimension) out.
 
     Another scorer, another dimension or more samples add rows; those that are there are kept.

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+import pyarrow as pa
+
 from infra.dag.stage import Places, Stage
 from pipelines.models.adapter import Adapter, LoRA, Start
 from pipelines.models.families.base import Family
+from pipelines.schemas.evaluation import Score
 from pipelines.schemas.samples import Picture
 from pipelines.schemas.votes import DimensionMargin, Preference
 
@@ -24,7 +27,22 @@ class Pictures(Stage):
         return "video" if self.clips else "image"
 
 
-class Labels(Stage):
+class Pairing(Stage):
+    """Rows name two pictures that are compared: columns id, text, picture_a, picture_b."""
+
+    def places(self, pairs: pa.Array) -> dict[str, str]:
+        """Where these pairs stand in the files of the user ("pairs.parquet row 12"); {} for pairs made here."""
+        del pairs
+        return {}
+
+
+class Scored(Stage):
+    """Rows are `Score`s of pictures or clips."""
+
+    row: ClassVar[type] = Score
+
+
+class Labels(Pairing):
     """Judged or imported: rows are `Preference`s; margins by dimension beside, where there are any."""
 
     row: ClassVar[type] = Preference

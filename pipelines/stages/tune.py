@@ -18,23 +18,26 @@ from actors.training.options import TrainerOptions
 from actors.training.trackers.tracker import Trackers
 from actors.training.trainer import EXPORT, PREVIEWS, TRACKED, Training, read_curve, train
 from infra.config import Config, ConfigError
-from infra.dag.stage import Context, Inputs, Resources, TableStage
+from infra.dag.stage import Context, Inputs, Resources, TableStage, Unforeseeable
 from infra.identity import canonical, dumps, key_of
 from pipelines.algorithms.diffusion.flow import TimeSampler, UniformTimes
 from pipelines.algorithms.preference.flow_dpo import FlowDPO
 from pipelines.algorithms.preference.methods import AnyMethod
 from pipelines.algorithms.preference.needs import REMEDIES
+from pipelines.algorithms.preference.rwr import RWR
 from pipelines.models.card import CARD, Ancestor, Use, model_card, summary
 from pipelines.models.memory import Architecture, rank_memory
 from pipelines.models.weights import Hub
 from pipelines.schemas.training import TuneStep
-from pipelines.stages.encode import TEXT, text_source
 from pipelines.stages.examples import Examples
 from pipelines.stages.reference_errors import ReferenceErrors
 from pipelines.stages.sources import Trained, origin
-from pipelines.training.data import Materials, Randomness
+from pipelines.training.data import TrainingData
+from pipelines.training.noise import NoiseDraws
 from pipelines.training.preference import PolicySpec, PreferenceObjective, PreviewSpec, ReferenceKind
 
+MANY_EPOCHS = 10
+"""Above, VideoAlign (appendix) and others report that preference tuning deteriorates: then the log and the card warn."""
 METRICS = tuple(name for name in TuneStep.__dataclass_fields__ if name not in ("step", "learning_rate"))
 """Of a training's curve: what the card tells."""
 
@@ -72,7 +75,11 @@ class Tune(TableStage, Trained):
     draws: int | None = Field(None, ge=1)
     "Different (noise, time) an example; None: another at every step."
     draws_seed: int = Field(0, ge=0)
-    "Of the fixed draws."
+    "Seed of the fixed draws."
+    caption_dropout: float = Field(0.0, ge=0, lt=1)
+    "Share of the examples whose text is replaced by the empty one, which guidance needs to stay trained."
+    flips: bool = False
+    "Exchange left and right of both members of half of the examples; encode must have encoded them so, too."
     sources: tuple[str, ...] = ()
     "Learn only from pairs of which both pictures are by these generators; from all by default."
     times: TimeSampler = UniformTimes()
@@ -98,6 +105,12 @@ class Tune(TableStage, Trained):
         self.trainer.require_workers(self.resources.workers)
         if "probability" in self.method.needs and not self.examples.has_probability:
             raise ConfigError(f"tune: {REMEDIES['probability']}")
+        if self.flips and not self.examples.encoded.flips:
+            raise ConfigError("tune: flips needs the pictures encoded in both orientations; set flips in encode, too")
+        if isinstance(self.method, RWR) and self.examples.scores is None:
+            raise ConfigError(
+                "tune: rwr weighs every picture by its own reward; give examples the `scores` of a scorer or reward model"
+            )
         if self.method.reference == "predictions" and self.errors is not None:
             raise ConfigError(
                 f"tune: {self.method.method} needs the reference's predictions, not its errors; leave out `errors`"
@@ -123,6 +136,9 @@ class Tune(TableStage, Trained):
             "draws": (self.errors.draws, self.draws),
             "draws_seed": (self.errors.seed, self.draws_seed),
             "guidance": (self.errors.guidance, self.guidance),
+            "caption_dropout": (self.errors.caption_dropout, self.caption_dropout),
+            "flips": (self.errors.flips, self.flips),
+            "dtype": (self.errors.dtype, self.dtype),
         }
         for name, (theirs, ours) in pairs.items():
             if theirs != ours:
@@ -141,16 +157,21 @@ class Tune(TableStage, Trained):
         """One row an optimiser step, in order."""
         self.trackers.check()
         self._check_weights(context)
-        objective = self.objective(context)
+        examples = self._examples(context)
+        trainer = self.trainer.resolved(examples.num_rows)
+        epochs = trainer.epochs_of(examples.num_rows)
+        context.metric("epochs", round(epochs, 2))
+        objective = self.objective(context, examples)
         name = f"tune-{self.key}"
+        told = f"{epochs:.1f} epochs" + (", which is many: the policy may forget" if epochs > MANY_EPOCHS else "")
 
         def heard(metrics: dict[str, Any]) -> None:
-            note = f"loss {metrics['loss']:.4f}, implicit accuracy {metrics['implicit_accuracy']:.3f}"
-            context.progress(metrics["step"], self.trainer.steps, note)
+            note = f"loss {metrics['loss']:.4f}, implicit accuracy {metrics['implicit_accuracy']:.3f}, {told}"
+            context.progress(metrics["step"], trainer.steps, note)
 
         checkpoint = fit(
             train,
-            Training(objective, self.trainer, self.trackers),
+            Training(objective, trainer, self.trackers),
             workers=self.resources.workers,
             storage=context.scratch,
             name=name,
@@ -163,7 +184,7 @@ class Tune(TableStage, Trained):
             if (context.scratch / name / logged).is_dir():
                 shutil.copytree(context.scratch / name / logged, context.weights_out / logged, dirs_exist_ok=True)
         curve = read_curve(checkpoint)
-        (context.weights_out / CARD).write_text(self._card(context, curve))
+        (context.weights_out / CARD).write_text(self._card(context, curve, told))
         names = TuneStep.__dataclass_fields__
         for row in curve:
             yield TuneStep(**{column: row.get(column) for column in names})  # pyright: ignore[reportArgumentType]
@@ -172,10 +193,15 @@ class Tune(TableStage, Trained):
         """The trackers are installed, and their servers answer."""
         self.trackers.check()
 
-    def expected_rows(self, inputs: Inputs) -> int:
-        """One a step."""
-        del inputs
-        return self.trainer.steps
+    def expected_rows(self, inputs: Inputs) -> int | None:
+        """One per step; what `epochs` come to follows from the examples that are expected."""
+        if self.trainer.epochs is None:
+            return self.trainer.steps
+        try:
+            examples = self.examples.expected_rows(inputs)
+        except Unforeseeable:
+            return None
+        return None if examples is None else self.trainer.resolved(examples).steps
 
     def demand(self) -> str:
         """GPUs, and the memory that each needs."""
@@ -205,22 +231,22 @@ class Tune(TableStage, Trained):
         host = f", {memory.host:.1f} GiB of the host's" if memory.host else ""
         return f"{workers} x {self.resources.gpus:g} GPU, {memory.total:.1f} GiB a rank{host}"
 
-    def objective(self, context: Context) -> PreferenceObjective:
+    def objective(self, context: Context, examples: pa.Table) -> PreferenceObjective:
         """What the workers are sent; writes the examples they read."""
-        examples = self._examples(context)
         context.metric("pairs", examples.num_rows)
-        materials = Materials(context.scratch.resolve() / "examples.parquet", context.lookup(self.examples.encoded))
-        materials.write(examples, materials.examples)
+        encoded = self.examples.encoded
+        data = TrainingData(context.scratch.resolve() / "examples.parquet", context.lookup(encoded), encoded.text_id(""))
+        data.write(examples)
         errors = None
         if self.errors is not None:
             errors = context.scratch.resolve() / "reference_errors.parquet"
             pq.write_table(context.table(self.errors, ["example", "draw", "winner", "loser"]), errors)
         family, start = origin(self.policy, self.start, context)
         return PreferenceObjective(
-            materials=materials,
+            data=data,
             policy=PolicySpec(family, self.adapter, start, self.checkpointing, self.dtype, self.guidance, self.compiled),
             method=self.method,
-            randomness=Randomness(self.times, self.draws, self.draws_seed),
+            noise=NoiseDraws(self.times, self.draws, self.draws_seed, self.caption_dropout, self.flips),
             reference=self.reference_kind,
             described=json.loads(dumps(canonical(self.description))),
             errors=errors,
@@ -266,16 +292,11 @@ class Tune(TableStage, Trained):
 
     def _previews(self) -> PreviewSpec:
         encoded, spec = self.examples.encoded, self.previews
-        settings = encoded.settings(TEXT)
-
-        def name(text: str) -> str:
-            return encoded.id_of(TEXT, text_source(text), settings=settings)
-
-        texts = tuple((text, name(text)) for text in spec.texts)
+        texts = tuple((text, encoded.text_id(text)) for text in spec.texts)
         shape = (spec.frames, spec.height, spec.width)
-        return PreviewSpec(texts, name(""), shape, spec.steps, spec.guidance, spec.seed)
+        return PreviewSpec(texts, encoded.text_id(""), shape, spec.steps, spec.guidance, spec.seed)
 
-    def _card(self, context: Context, curve: list[dict[str, Any]]) -> str:
+    def _card(self, context: Context, curve: list[dict[str, Any]], told: str) -> str:
         """The model card: where the weights come from, how they were made, how the training began and ended."""
         policy, weights = self.policy, self.policy.weights
         base = weights.repo if isinstance(weights, Hub) else policy.placed(context).folder.name
@@ -288,5 +309,5 @@ class Tune(TableStage, Trained):
             lora=self.adapter.kind == "lora",
             video=self.examples.encoded.pictures.clips,
         )
-        title = f"{base} tuned by {self.method.method}"
+        title = f"{base} tuned by {self.method.method}, {told}"
         return model_card(title, use=use, lineage=lineage, settings=settings, scores=summary(curve, metrics=METRICS))

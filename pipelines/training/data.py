@@ -1,4 +1,4 @@
-"""What training reads: examples in memory, latents and texts by id from the encoded artifact, noise from seeds.
+"""What training reads: examples in memory as columns, latents and texts by id from the encoded artifact.
 
 A worker opens the artifact's files itself, so nothing of the size of the data goes through the launcher. Files smaller in
 sum than the budget are read once and kept; larger data sets are read as needed, the next step's rows in the background.
@@ -6,44 +6,31 @@ sum than the budget are read once and kept; larger data sets are read as needed,
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from actors.training.draws import Draw
-from infra.identity import seed_of
+from infra.config import ConfigError
 from infra.lazy import lazy
 from infra.store.artifacts import RowReader
-from pipelines.algorithms.diffusion.flow import TimeSampler
-from pipelines.algorithms.preference.scalarisation import normalised
 
 if TYPE_CHECKING:
     import torch
 else:
     torch = lazy("torch")
 
-COLUMNS = [
-    "id",
-    "winner",
-    "loser",
-    "prompt",
-    "tie",
-    "frames",
-    "height",
-    "width",
-    "probability",
-    "gap",
-    "reward_winner",
-    "reward_loser",
-]  # of an Example: what training reads
+LATENTS = ("winner", "loser", "winner_flipped", "loser_flipped")
+GROUP = ("frames", "height", "width")
+NUMBERS = ("tie", "probability", "gap", "reward_winner", "reward_loser")
+COLUMNS = ["id", *LATENTS, "prompt", *GROUP, *NUMBERS]  # of an Example: what training reads
 MOST_BYTES = 4 * 2**30
 
 
@@ -51,16 +38,21 @@ MOST_BYTES = 4 * 2**30
 class Batch:
     """Examples of one shape, as tensors."""
 
+    ids: list[str]
     winners: torch.Tensor  # x_0 float[b, *shape]
     losers: torch.Tensor
-    condition: dict[str, torch.Tensor]  # one row an example
-    rows: list[dict[str, Any]]  # the Examples, without ids of latents
+    condition: dict[str, torch.Tensor]  # one row per example
+    columns: dict[str, np.ndarray]  # numbers of the examples; NaN where one is missing
     size: tuple[int, int]  # (height, width) in pixels
 
     def column(self, name: str) -> torch.Tensor:
-        """A numeric column of the examples, float[b]; NaN where a value is missing."""
-        values = (row[name] for row in self.rows)
-        return torch.tensor([math.nan if value is None else float(value) for value in values])
+        """A numeric column of the examples, float[b], on the CPU; NaN where a value is missing."""
+        return torch.tensor(self.columns[name].astype(np.float32))
+
+    @property
+    def both(self) -> dict[str, torch.Tensor]:
+        """The conditions of the winners, then of the losers."""
+        return {name: torch.cat([value, value]) for name, value in self.condition.items()}
 
 
 class Latents:
@@ -73,11 +65,12 @@ class Latents:
         self.kept: OrderedDict[str, dict[str, torch.Tensor]] = OrderedDict()
         self.lock = threading.Lock()
 
-    def preload(self, ids: Sequence[str]) -> None:
+    def preload(self, ids: pa.Array) -> None:
         """Reads everything now where it fits into the budget: each file once."""
         if sum(file.bytes for file in self.reader.files) <= self.budget:
-            for start in range(0, len(ordered := sorted(set(ids))), 256):
-                self.get(ordered[start : start + 256])
+            ordered = ids.take(pc.sort_indices(ids))
+            for start in range(0, len(ordered), 256):
+                self.get(ordered.slice(start, 256).to_pylist())
 
     def get(self, ids: Sequence[str]) -> dict[str, dict[str, torch.Tensor]]:
         """The tensors of these ids."""
@@ -100,43 +93,80 @@ class Latents:
 
 
 @dataclass(frozen=True)
-class Materials:
+class TrainingData:
     """The examples of a training run. Picklable: a file of examples and where the latents lie."""
 
     examples: Path
     encoded: RowReader
+    empty: str
+    """Id of the encoded empty text."""
 
-    @staticmethod
-    def write(examples: pa.Table, path: Path) -> None:
-        """The file that `open` reads: rewards are brought to mean 0 and deviation 1 over all members of all pairs."""
-        names = ("reward_winner", "reward_loser")
-        columns = np.split(normalised(np.concatenate([examples[name].to_numpy() for name in names])), 2)
-        for name, column in zip(names, columns, strict=True):
-            examples = examples.set_column(examples.column_names.index(name), name, pa.array(column))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(examples.sort_by("id"), path)
+    def write(self, examples: pa.Table) -> None:
+        """Writes the file that `open` reads."""
+        self.examples.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(examples.sort_by("id"), self.examples)
 
-    def open(self) -> Opened:
+    def open(self) -> OpenTrainingData:
         """Reads the examples."""
-        rows = pq.read_table(self.examples, columns=COLUMNS).to_pylist()
-        latents = Latents(self.encoded)
-        latents.preload([row[name] for row in rows for name in ("winner", "loser", "prompt")])
-        return Opened(rows, latents)
+        return OpenTrainingData.of(pq.ParquetFile(self.examples), Latents(self.encoded), empty=self.empty, preload=True)
 
 
 @dataclass(frozen=True)
-class Opened:
-    """Materials in use."""
+class OpenTrainingData:
+    """Training data in use: columns, never rows as Python objects, since a rank may hold millions of examples."""
 
-    rows: list[dict[str, Any]]
+    ids: pa.Array
+    """Of the examples."""
+    names: pa.Array
+    """Of the encoded rows that are read; the last one is the empty text."""
+    places: dict[str, np.ndarray]
+    """int32[examples]: positions in `names` of each of LATENTS and of the prompt; -1 where there is none."""
+    numbers: dict[str, np.ndarray]
+    """Of NUMBERS, by name: float32[examples], NaN where one is missing."""
+    groups: np.ndarray | None
+    """int[examples]: the shape of each, as a number; None where there is one shape."""
+    sizes: np.ndarray
+    """int[groups, 3]: frames, height and width of each group."""
     latents: Latents
 
-    @property
-    def groups(self) -> list[int] | None:
-        """A number for the shape of each example; None where there is one shape."""
-        shapes = [(row["frames"], row["height"], row["width"]) for row in self.rows]
-        number = {shape: place for place, shape in enumerate(sorted(set(shapes)))}
-        return [number[shape] for shape in shapes] if len(number) > 1 else None
+    @classmethod
+    def of(cls, file: pq.ParquetFile, latents: Latents, *, empty: str, preload: bool) -> OpenTrainingData:
+        """The examples in a file; with `preload` their latents are read at once where they fit."""
+        arrays = {}
+        for name in (*LATENTS, "prompt"):
+            arrays[name] = file.read([name])[name].combine_chunks().dictionary_encode()
+        names = pa.concat_arrays([*(each.dictionary for each in arrays.values()), pa.array([empty], pa.string())]).unique()
+        places = {}
+        for name in list(arrays):
+            each = arrays.pop(name)
+            where = np.append(pc.index_in(each.dictionary, names).to_numpy(zero_copy_only=False), -1).astype(np.int32)
+            places[name] = where[pc.fill_null(each.indices, len(where) - 1).to_numpy(zero_copy_only=False)]
+        places["empty"] = np.array([names.index(empty).as_py()], dtype=np.int32)
+        numbers = {}
+        for name in NUMBERS:
+            column = pc.cast(file.read([name])[name], pa.float32()).combine_chunks()
+            numbers[name] = pc.fill_null(column, float("nan")).to_numpy(zero_copy_only=False)
+        shape = np.stack([file.read([name])[name].to_numpy().astype(np.int32) for name in GROUP], axis=1)
+        sizes, groups = np.unique(shape, axis=0, return_inverse=True)
+        if preload:
+            latents.preload(names)
+        ids = file.read(["id"])["id"].combine_chunks()
+        found = groups.reshape(-1).astype(np.int32) if len(sizes) > 1 else None
+        return cls(ids, names, places, numbers, found, sizes, latents)
+
+    @classmethod
+    def of_table(cls, examples: pa.Table, latents: Latents, *, empty: str) -> OpenTrainingData:
+        """The examples of a small table, in its order."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(examples, sink)
+        return cls.of(pq.ParquetFile(pa.BufferReader(sink.getvalue())), latents, empty=empty, preload=False)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def name_of(self, index: int) -> str:
+        """Id of an example."""
+        return self.ids[index].as_py()
 
     def texts(self, ids: Sequence[str], *, device: torch.device) -> dict[str, torch.Tensor]:
         """The conditions of these texts, one row each."""
@@ -144,74 +174,55 @@ class Opened:
         names = found[ids[0]].keys()
         return {name: torch.stack([found[one][name] for one in ids]).to(device) for name in names}
 
-    def batch(self, index: Sequence[int], *, device: torch.device) -> Batch:
-        """These examples, all of one shape."""
-        rows = [self.rows[i] for i in index]
-        found = self.latents.get([row[name] for row in rows for name in ("winner", "loser")])
+    def batch(
+        self,
+        index: Sequence[int],
+        *,
+        device: torch.device,
+        flipped: Sequence[bool] | None = None,
+        dropped: Sequence[bool] | None = None,
+    ) -> Batch:
+        """These examples, all of one shape.
 
-        def stacked(side: str) -> torch.Tensor:
-            return torch.stack([found[row[side]]["latent"] for row in rows]).float().to(device)
-
-        condition = self.texts([row["prompt"] for row in rows], device=device)
-        return Batch(stacked("winner"), stacked("loser"), condition, rows, (rows[0]["height"], rows[0]["width"]))
+        flipped: take both members with left and right exchanged; dropped: take the empty text in the place of the prompt.
+        """
+        chosen = np.asarray(index)
+        turned = np.zeros(len(chosen), dtype=bool) if flipped is None else np.asarray(flipped)
+        mute = np.zeros(len(chosen), dtype=bool) if dropped is None else np.asarray(dropped)
+        sides = {}
+        for side in ("winner", "loser"):
+            plain, mirrored = (self.places[name][chosen] for name in (side, f"{side}_flipped"))
+            sides[side] = self._named(np.where(turned, mirrored, plain))
+        prompts = self._named(np.where(mute, self.places["empty"][0], self.places["prompt"][chosen]))
+        found = self.latents.get([*sides["winner"], *sides["loser"]])
+        winners, losers = (
+            torch.stack([found[name]["latent"] for name in sides[side]]).float().to(device) for side in ("winner", "loser")
+        )
+        numbers = {name: column[chosen] for name, column in self.numbers.items()}
+        _, height, width = self.sizes[0 if self.groups is None else self.groups[chosen[0]]].tolist()
+        ids = self.ids.take(pa.array(chosen)).to_pylist()
+        return Batch(ids, winners, losers, self.texts(prompts, device=device), numbers, (height, width))
 
     def warm(self, index: Sequence[int]) -> None:
-        """Reads what these examples need."""
-        self.latents.get([self.rows[i][name] for i in index for name in ("winner", "loser", "prompt")])
+        """Reads what these examples need, whether flipped or without their texts."""
+        chosen = np.asarray(index)
+        wanted = np.unique([*(self.places[name][chosen] for name in (*LATENTS, "prompt"))])
+        self.latents.get(self._named(np.append(wanted[wanted >= 0], self.places["empty"])))
+
+    def _named(self, places: np.ndarray) -> list[str]:
+        if (places < 0).any():
+            raise ConfigError("training flips pictures, but the flipped ones are not encoded; set flips in encode")
+        return self.names.take(pa.array(places)).to_pylist()
 
 
-class OverExamples:
-    """What an objective of the trainer says of its examples once it is prepared: `_ready.opened` has them."""
-
-    _ready: Any
-
-    @property
-    def size(self) -> int:
-        """Number of examples."""
-        return len(self._ready.opened.rows)
-
-    @property
-    def groups(self) -> Sequence[int] | None:
-        """The shape of each example."""
-        return self._ready.opened.groups
-
-    def name_of(self, index: int) -> str:
-        """The pair's id."""
-        return self._ready.opened.rows[index]["id"]
-
-    def prefetch(self, draws: list[Draw]) -> None:
-        """Reads the rows."""
-        self._ready.opened.warm([draw.index for draw in draws])
-
-
-@dataclass(frozen=True)
-class Randomness:
-    """Noise and times of training: drawn anew at every step, or from a fixed number of draws of each pair."""
-
-    times: TimeSampler
-    draws: int | None
-    """So many different (noise, time) a pair, by turns, from seeds of the pair; None: another at every step."""
-    seed: int = 0
-    """Of the fixed draws."""
-
-    def number(self, draw: Draw) -> int:
-        """Which of the fixed draws an example is at."""
-        return draw.epoch % cast(int, self.draws)
-
-    def seed_of(self, draw: Draw, *, example: str) -> int:
-        """The seed of all that is random about an example in a step."""
-        return draw.seed if self.draws is None else fixed_seed(example, self.number(draw), seed=self.seed)
-
-    def sample(self, seeds: Sequence[int], *, shape: Sequence[int], own_shift: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """Noise float[b, *shape] and times float[b], each from its own seed, on the CPU whatever trains."""
-        noises, times = [], []
-        for seed in seeds:
-            generator = torch.Generator().manual_seed(seed)
-            noises.append(torch.randn(*shape, generator=generator))
-            times.append(self.times.sample(1, generator=generator, own_shift=own_shift))
-        return torch.stack(noises), torch.cat(times)
-
-
-def fixed_seed(example: str, number: int, *, seed: int) -> int:
-    """The seed of an example's draw number `number`: of the pair, not of the step, so that its errors can be cached."""
-    return seed_of("draw", seed, example, number)
+def cached_errors(file: Path, data: OpenTrainingData, *, draws: int) -> np.ndarray:
+    """float32[examples, draws, 2] from a table (example, draw, winner, loser); NaN where one is missing."""
+    table = pq.read_table(file)
+    place = pc.index_in(table["example"].combine_chunks(), data.ids)
+    known = pc.is_valid(place)
+    place = place.filter(known).to_numpy(zero_copy_only=False)
+    draw = table["draw"].combine_chunks().filter(known).to_numpy(zero_copy_only=False)
+    found = np.full((len(data), draws, 2), np.nan, dtype=np.float32)
+    for side, name in enumerate(("winner", "loser")):
+        found[place, draw, side] = table[name].combine_chunks().filter(known).to_numpy(zero_copy_only=False)
+    return found

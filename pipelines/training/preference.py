@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import pyarrow.parquet as pq
+import numpy as np
 
 from actors.training.draws import Draw
 from actors.training.engines.engine import Cast, uncast
@@ -26,7 +26,8 @@ from pipelines.algorithms.preference.pairwise import Member, PairBatch
 from pipelines.models.adapter import Full, LoRA, Start
 from pipelines.models.families.base import Family
 from pipelines.models.policy import Policy, ReferenceModel
-from pipelines.training.data import Batch, Materials, Opened, OverExamples, Randomness
+from pipelines.training.data import Batch, OpenTrainingData, TrainingData, cached_errors
+from pipelines.training.noise import NoiseDraws
 
 if TYPE_CHECKING:
     import torch
@@ -87,13 +88,13 @@ class PreviewSpec:
 
 
 @dataclass
-class PreferenceObjective(OverExamples):
+class PreferenceObjective:
     """Picklable; `prepare` loads the policy and opens the data."""
 
-    materials: Materials
+    data: TrainingData
     policy: PolicySpec
     method: Config
-    randomness: Randomness
+    noise: NoiseDraws
     reference: ReferenceKind
     described: dict[str, Any]
     errors: Path | None = None
@@ -109,13 +110,28 @@ class PreferenceObjective(OverExamples):
     def prepare(self, device: torch.device, *, cast: Cast = uncast) -> nn.Module:
         """Loads the policy and the examples."""
         policy = self.policy.load(device, reference="none" if self.reference == "cached" else self.reference, cast=cast)
-        known: dict[tuple[str, int], tuple[float, float]] = {}
-        if self.errors is not None:
-            table = pq.read_table(self.errors).to_pydict()
-            keys = zip(table["example"], table["draw"], strict=True)
-            known = dict(zip(keys, zip(table["winner"], table["loser"], strict=True), strict=True))
-        self._ready = Ready(policy, self.materials.open(), known, device)
+        data = self.data.open()
+        known = None if self.errors is None else cached_errors(self.errors, data, draws=self.noise.draws or 1)
+        self._ready = Ready(policy, data, known, device)
         return policy.model
+
+    @property
+    def size(self) -> int:
+        """Number of examples."""
+        return len(self._ready.data)
+
+    @property
+    def groups(self) -> np.ndarray | None:
+        """The shape of each example."""
+        return self._ready.data.groups
+
+    def name_of(self, index: int) -> str:
+        """Id of the pair."""
+        return self._ready.data.name_of(index)
+
+    def prefetch(self, draws: list[Draw]) -> None:
+        """Reads what these examples need."""
+        self._ready.data.warm([draw.index for draw in draws])
 
     @property
     def _method(self) -> AnyMethod:
@@ -145,7 +161,8 @@ class PreferenceObjective(OverExamples):
     def pairs(self, model: nn.Module, draws: list[Draw]) -> PairBatch:
         """Both members at their shared noise and time, with the policy's and the reference's answers."""
         ready: Ready = self._ready
-        batch, sample, condition = ready.noised(draws, randomness=self.randomness)
+        batch, sample = ready.noised(draws, noise=self.noise)
+        condition = batch.both
         prediction = self._predict(model, sample, condition)
         answers, errors = None, None
         if self.reference in ("adapter", "copy"):
@@ -176,14 +193,15 @@ class PreferenceObjective(OverExamples):
 
     def _cached(self, draws: list[Draw], *, device: torch.device) -> torch.Tensor:
         """The reference's errors float[2b], winners first."""
-        known = self._ready.known
-        try:
-            found = [known[self.name_of(draw.index), self.randomness.number(draw)] for draw in draws]
-        except KeyError as error:
+        index, numbers = [draw.index for draw in draws], [self.noise.number(draw) for draw in draws]
+        found = self._ready.known[index, numbers]
+        if np.isnan(found).any():
+            place = int(np.flatnonzero(np.isnan(found).any(axis=1))[0])
             raise ConfigError(
-                f"no cached reference error of example and draw {error}; run reference_errors again"
-            ) from error
-        return torch.tensor([pair[0] for pair in found] + [pair[1] for pair in found], device=device)
+                f"there is no cached reference error of example {self.name_of(index[place])} and draw {numbers[place]}; "
+                "run reference_errors again"
+            )
+        return torch.from_numpy(found.T.reshape(-1).copy()).to(device)
 
     def preview(self, model: nn.Module, *, step: int, folder: Path | None) -> None:
         """One picture a text, its first frame where it is a clip."""
@@ -192,7 +210,7 @@ class PreferenceObjective(OverExamples):
         from PIL import Image as Pillow
 
         spec, ready = self.previews, self._ready
-        known = ready.opened.latents.get([spec.empty, *(name for _, name in spec.texts)])
+        known = ready.data.latents.get([spec.empty, *(name for _, name in spec.texts)])
         drawn = ready.policy.draw(
             model,
             [known[name] for _, name in spec.texts],
@@ -217,25 +235,17 @@ class Ready:
     """A prepared objective's policy and data."""
 
     policy: Policy
-    opened: Opened
-    known: dict[tuple[str, int], tuple[float, float]]
+    data: OpenTrainingData
+    known: np.ndarray | None
+    """Cached errors of the reference, float32[examples, draws, 2]: of winner and loser."""
     device: torch.device
 
-    def noised(self, draws: list[Draw], *, randomness: Randomness) -> tuple[Batch, PathSample, dict[str, torch.Tensor]]:
-        """The batch, both members at one noise and time (winners first), and the conditions of both."""
-        batch = self.opened.batch([draw.index for draw in draws], device=self.device)
-        seeds = [randomness.seed_of(draw, example=row["id"]) for draw, row in zip(draws, batch.rows, strict=True)]
-        sample = noised_pair(self.policy, batch, seeds, randomness=randomness)
-        return batch, sample, {name: torch.cat([value, value]) for name, value in batch.condition.items()}
-
-
-def noised_pair(policy: Policy, batch: Batch, seeds: Sequence[int], *, randomness: Randomness) -> PathSample:
-    """Winners, then losers, at noise and times of the seeds."""
-    shape = batch.winners.shape[1:]
-    noise, t = randomness.sample(seeds, shape=shape, own_shift=policy.loaded.time_shift(tuple(shape)))
-    noise, t = noise.to(batch.winners.device), t.to(batch.winners.device)
-    data = torch.cat([batch.winners, batch.losers])
-    return policy.loaded.path.sample(data, noise=torch.cat([noise, noise]), t=torch.cat([t, t]))
+    def noised(self, draws: list[Draw], *, noise: NoiseDraws) -> tuple[Batch, PathSample]:
+        """The batch, and both members at one noise and time, winners first."""
+        index = [draw.index for draw in draws]
+        seeds = [noise.seed_of(draw, example=self.data.name_of(draw.index)) for draw in draws]
+        batch = noise.batch(self.data, index, seeds, device=self.device)
+        return batch, noise.noised(batch, seeds, loaded=self.policy.loaded)
 
 
 def _members(

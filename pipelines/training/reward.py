@@ -25,7 +25,8 @@ from pipelines.models.exact import refuse_unequal, trained_names
 from pipelines.models.families.base import Family
 from pipelines.models.rewards.reward import RewardModel
 from pipelines.schemas.training import RewardAccuracy, RewardScore
-from pipelines.training.data import Batch, Materials, Opened, OverExamples, Randomness
+from pipelines.training.data import Batch, OpenTrainingData, TrainingData
+from pipelines.training.noise import NoiseDraws, noised_pair
 
 if TYPE_CHECKING:
     import torch
@@ -45,15 +46,15 @@ SCORES_FILE = "scores.parquet"
 
 
 @dataclass
-class RewardObjective(OverExamples):
+class RewardObjective:
     """A loss of pairs on noised latents: both members share noise and time, and one forward pass scores both."""
 
     model: RewardModel
     policy: Family
     """The generator whose denoiser is the backbone, with weights that any process can read."""
-    materials: Materials
+    data: TrainingData
     loss: BradleyTerry | BradleyTerryTies
-    randomness: Randomness
+    noise: NoiseDraws
     described: dict[str, Any]
     _ready: Any = field(default=None, init=False, repr=False)
 
@@ -64,8 +65,26 @@ class RewardObjective(OverExamples):
     def prepare(self, device: torch.device, *, cast: Cast = uncast) -> nn.Module:
         """Loads the backbone and opens the examples."""
         network = self.model.build(self.policy, device=device)
-        self._ready = _Ready(network, self.materials.open(), device)
+        self._ready = _Ready(network, self.data.open(), device)
         return network
+
+    @property
+    def size(self) -> int:
+        """Number of examples."""
+        return len(self._ready.data)
+
+    @property
+    def groups(self) -> np.ndarray | None:
+        """The shape of each example."""
+        return self._ready.data.groups
+
+    def name_of(self, index: int) -> str:
+        """Id of the pair."""
+        return self._ready.data.name_of(index)
+
+    def prefetch(self, draws: list[Draw]) -> None:
+        """Reads what these examples need."""
+        self._ready.data.warm([draw.index for draw in draws])
 
     @property
     def needs_means(self) -> bool:
@@ -77,14 +96,15 @@ class RewardObjective(OverExamples):
     def losses(self, model: nn.Module, draws: list[Draw], *, means: Mapping[str, float]) -> Losses:
         """The loss of every pair, and whether its winner leads; a tie counts as half right."""
         ready: _Ready = self._ready
-        batch = ready.opened.batch([draw.index for draw in draws], device=ready.device)
-        rows, shape = batch.rows, tuple(batch.winners.shape[1:])
-        seeds = [self.randomness.seed_of(draw, example=row["id"]) for draw, row in zip(draws, rows, strict=True)]
+        batch = ready.data.batch([draw.index for draw in draws], device=ready.device)
+        shape = tuple(batch.winners.shape[1:])
+        seeds = [self.noise.seed_of(draw, example=name) for draw, name in zip(draws, batch.ids, strict=True)]
         shift = ready.network.generator.time_shift(shape)
-        noise, t = self.randomness.sample(seeds, shape=shape, own_shift=shift)
+        noise, t = self.noise.sample(seeds, shape=shape, own_shift=shift)
         scores = pair_scores(model, batch, noise=noise, t=t, path=ready.network.generator.path)
         lead = scores[:, 0, 0] - scores[:, 1, 0]
-        outcome = torch.tensor([TIE if row["tie"] else A_WINS for row in rows], device=lead.device)
+        ties = torch.from_numpy(batch.columns["tie"] > 0)
+        outcome = torch.where(ties, TIE, A_WINS).to(lead.device)
         right = torch.where(outcome == TIE, 0.5, 0.5 * (1 + torch.sign(lead.detach())))
         return Losses(losses=self.loss.losses(lead, outcome=outcome), metrics={"accuracy": right})
 
@@ -101,38 +121,35 @@ class RewardObjective(OverExamples):
 @dataclass(frozen=True)
 class _Ready:
     network: RewardNetwork
-    opened: Opened
+    data: OpenTrainingData
     device: torch.device
 
 
 def pair_scores(model: nn.Module, batch: Batch, *, noise: torch.Tensor, t: torch.Tensor, path: NoisePath) -> torch.Tensor:
     """Scores float[pairs, (winner, loser), dimensions] at noise float[pairs, *shape] and times float[pairs]."""
-    noise, t = noise.to(batch.winners), t.to(batch.winners.device)
-    data = torch.cat([batch.winners, batch.losers])
-    sample = path.sample(data, noise=torch.cat([noise, noise]), t=torch.cat([t, t]))
-    condition = {name: torch.cat([value, value]) for name, value in batch.condition.items()}
-    return torch.stack(model(sample.x_t, t=sample.t, condition=condition).chunk(2), dim=1)
+    sample = noised_pair(batch, noise=noise, t=t, path=path)
+    return torch.stack(model(sample.x_t, t=sample.t, condition=batch.both).chunk(2), dim=1)
 
 
 def scores_by_time(
-    network: RewardNetwork, opened: Opened, *, dimensions: Sequence[str], at_once: int = MEASURED_AT_ONCE
+    network: RewardNetwork, data: OpenTrainingData, *, dimensions: Sequence[str], at_once: int = MEASURED_AT_ONCE
 ) -> list[RewardScore]:
     """Scores of both members of every pair at each of TIMES, under one noise for the pair and time."""
     device = next(network.parameters()).device
-    groups = opened.groups or [0] * len(opened.rows)
+    groups = [0] * len(data) if data.groups is None else data.groups.tolist()
     rows = []
     for t in TIMES:
         for group in sorted(set(groups)):
             members = [place for place, one in enumerate(groups) if one == group]
             for start in range(0, len(members), at_once):
                 index = members[start : start + at_once]
-                batch = opened.batch(index, device=device)
-                noise = _noise_at(t, [row["id"] for row in batch.rows], shape=batch.winners.shape[1:])
+                batch = data.batch(index, device=device)
+                noise = _noise_at(t, batch.ids, shape=batch.winners.shape[1:])
                 times = torch.full((len(index),), t)
                 with torch.no_grad():
                     scores = pair_scores(network, batch, noise=noise, t=times, path=network.generator.path)
-                for row, pair in zip(batch.rows, scores.float().cpu().tolist(), strict=True):
-                    rows += _rows(row["id"], t, *pair, dimensions=dimensions)
+                for name, pair in zip(batch.ids, scores.float().cpu().tolist(), strict=True):
+                    rows += _rows(name, t, *pair, dimensions=dimensions)
     return rows
 
 
@@ -145,7 +162,7 @@ class Measurement:
     """The generator of its backbone, with weights that any process can read."""
     weights: Path
     """Folder of the trained model."""
-    materials: Materials
+    data: TrainingData
     device: str
     """"cpu" or "cuda"."""
 
@@ -156,7 +173,7 @@ def measure(job: Measurement, session: Session) -> None:
         return
     prepare(job.device)
     network = job.model.loaded(job.weights, backbone=job.policy, device=job.device)
-    scores = scores_by_time(network, job.materials.open(), dimensions=job.model.dimensions)
+    scores = scores_by_time(network, job.data.open(), dimensions=job.model.dimensions)
     with scratch_folder(session.folder) as folder:
         pq.write_table(to_table(scores, RewardScore), folder / SCORES_FILE)
         session.commit(folder)
@@ -174,12 +191,12 @@ def _rows(
         yield RewardScore(pair=pair, t=t, dimension=dimension, winner=better, loser=worse)
 
 
-def accuracy_by_time(scores: Sequence[RewardScore], opened: Opened, *, dimension: str) -> list[RewardAccuracy]:
+def accuracy_by_time(scores: Sequence[RewardScore], data: OpenTrainingData, *, dimension: str) -> list[RewardAccuracy]:
     """Share of decided pairs whose winner leads in a dimension, at each of TIMES; intervals resample prompts."""
     leads = {(row.t, row.pair): row.winner - row.loser for row in scores if row.dimension == dimension}
-    difference = np.array([[leads[t, row["id"]] for row in opened.rows] for t in TIMES])
-    outcome = np.array([TIE if row["tie"] else A_WINS for row in opened.rows])
-    prompts = [row["prompt"] for row in opened.rows]
+    difference = np.array([[leads[t, name] for name in data.ids.to_pylist()] for t in TIMES])
+    outcome = np.where(data.numbers["tie"] > 0, TIE, A_WINS)
+    prompts = data.places["prompt"].tolist()
     generator = np.random.default_rng(seed_of("accuracy", "interval"))
     rows = by_time(difference, t=TIMES, outcome=outcome, groups=prompts, generator=generator)
     return [RewardAccuracy(t=r.t, accuracy=r.accuracy, low=r.low, high=r.high, pairs=r.pairs) for r in rows]

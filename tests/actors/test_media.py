@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, UnidentifiedImageError
 
-from actors.media import PICTURE_KINDS, clip_timing, decode, ending, size_of
+from actors.media import PICTURE_KINDS, clip_timing, decode, ending, measures
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
 
@@ -31,7 +31,8 @@ def test_a_picture_of_every_known_kind_decodes(kind):
     out = io.BytesIO()
     Image.new("RGB", (8, 6), "red").save(out, format=kind)
     assert decode(out.getvalue(), clip=False).shape == (1, 6, 8, 3)
-    assert size_of(out.getvalue(), clip=False) == (6, 8)
+    found = measures(out.getvalue(), clip=False)
+    assert (found.height, found.width) == (6, 8)
     assert ending(out.getvalue()) != ".data"
 
 
@@ -40,7 +41,7 @@ def test_postscript_is_not_handed_to_ghostscript(tmp_path, monkeypatch):
     ghostscript.write_text(f"#!/bin/sh\ntouch {tmp_path}/was_run\n")
     ghostscript.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    for read in (decode, size_of):
+    for read in (decode, measures):
         with pytest.raises(UnidentifiedImageError):
             read(EPS, clip=False)
     assert not (tmp_path / "was_run").exists()
@@ -52,11 +53,14 @@ def test_postscript_is_not_handed_to_ghostscript(tmp_path, monkeypatch):
 def test_a_clip_of_every_known_kind_decodes(format, codec):
     data = clip(format, codec)
     assert decode(data, clip=True).shape == (3, 16, 16, 3)
-    assert size_of(data, clip=True) == (16, 16)
+    found = measures(data, clip=True)
+    assert (found.height, found.width) == (16, 16)
     assert clip_timing(data) == (8, 3)
 
 
-@pytest.mark.parametrize("read", [clip_timing, lambda data: decode(data, clip=True), lambda data: size_of(data, clip=True)])
+@pytest.mark.parametrize(
+    "read", [clip_timing, lambda data: decode(data, clip=True), lambda data: measures(data, clip=True)]
+)
 def test_a_playlist_is_not_followed(read, tmp_path):
     (tmp_path / "other.mp4").write_bytes(clip("mp4", "mpeg4"))
     hls = f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile://{tmp_path}/other.mp4\n#EXT-X-ENDLIST\n"

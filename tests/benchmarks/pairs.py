@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from safetensors.torch import save
 from actors.media import encode_png
 from infra.store.artifacts import RowReader
 from infra.store.files import Folder
-from infra.store.tables import read_unrecorded, to_table, write_table
+from infra.store.tables import read_unrecorded, schema_of, to_table, write_table
 from pipelines.algorithms.diffusion.flow import UniformTimes
 from pipelines.algorithms.preference.flow_dpo import FlowDPO
 from pipelines.miniature.family import MiniatureFamily
@@ -23,9 +23,10 @@ from pipelines.miniature.world.draw import SIZE
 from pipelines.miniature.world.grammar import captions
 from pipelines.models.adapter import Full, LoRA
 from pipelines.schemas.samples import Encoded
-from pipelines.schemas.training import Example, ReferenceError
+from pipelines.schemas.training import Example
 from pipelines.stages.reference_errors import Measuring
-from pipelines.training.data import Materials, Randomness
+from pipelines.training.data import TrainingData
+from pipelines.training.noise import NoiseDraws
 from pipelines.training.preference import PolicySpec, PreferenceObjective
 
 POLICY = WEIGHTS / "policy"
@@ -46,18 +47,18 @@ class Pairs:
     losers: list[bytes]
 
     @property
-    def materials(self) -> Materials:
+    def data(self) -> TrainingData:
         """What training opens."""
-        return Materials(self.root / "examples.parquet", self.encoded)
+        return TrainingData(self.root / "examples.parquet", self.encoded, "t00000")
 
     def objective(self, adapter: LoRA | Full, *, cached: bool = False, compiled: bool = False) -> PreferenceObjective:
         """DPO of the shipped policy on these pairs, with its own reference or with cached errors."""
         own = "adapter" if adapter.kind == "lora" else "copy"
         return PreferenceObjective(
-            materials=self.materials,
+            data=self.data,
             policy=PolicySpec(FAMILY, adapter, compiled=compiled),
             method=FlowDPO(beta=BETA),
-            randomness=Randomness(TIMES, DRAWS if cached else None),
+            noise=NoiseDraws(TIMES, DRAWS if cached else None),
             reference="cached" if cached else own,
             described={"adapter": adapter.model_dump(mode="json")},
             errors=self.root / "errors.parquet" if cached else None,
@@ -77,12 +78,12 @@ def write_pairs(root: Path, *, count: int) -> Pairs:
     rows += [_encoded(f"t{n:05d}", "text", (0, 0, 0), found) for n, found in enumerate(coder.encode_texts(texts))]
     (root / "encoded").mkdir(parents=True)
     write_table(to_table(sorted(rows, key=lambda row: row.id), Encoded), root / "encoded" / "part-00000.parquet")
-    examples = pa.Table.from_pylist([asdict(_example(number, text)) for number, text in enumerate(texts)])
-    Materials.write(examples, root / "examples.parquet")
+    examples = to_table([_example(number, text) for number, text in enumerate(texts)], Example)
     files = [[encode_png(picture[0]).bytes for picture in pictures] for pictures in sides]
     pq.write_table(pa.table({"text": texts, "winner": files[0], "loser": files[1]}), root / "files.parquet")
     pairs = open_pairs(root)
-    pq.write_table(to_table(_errors(pairs, examples), ReferenceError), root / "errors.parquet")
+    pairs.data.write(examples)
+    pq.write_table(_errors(pairs, examples), root / "errors.parquet")
     return pairs
 
 
@@ -94,17 +95,20 @@ def open_pairs(root: Path) -> Pairs:
     return Pairs(root, reader, table["text"], table["winner"], table["loser"])
 
 
-def _errors(pairs: Pairs, examples: pa.Table) -> list[ReferenceError]:
-    randomness = Randomness(TIMES, DRAWS)
-    worker = Measuring(PolicySpec(FAMILY, Full()), pairs.encoded, randomness, micro_batch=64)
+def _errors(pairs: Pairs, examples: pa.Table) -> pa.Table:
+    noise = NoiseDraws(TIMES, DRAWS)
+    worker = Measuring(PolicySpec(FAMILY, Full()), pairs.encoded, noise, empty="t00000", micro_batch=64)
     worker.open("cpu", None)
     cells = [row | {"example": row["id"], "draw": draw} for row in examples.to_pylist() for draw in range(DRAWS)]
-    return worker.run(pa.Table.from_pylist([cell | {"id": f"{cell['id']}-{cell['draw']}"} for cell in cells]))
+    schema = pa.schema([*schema_of(Example), ("example", pa.string()), ("draw", pa.int64())])
+    return worker.run(
+        pa.Table.from_pylist([cell | {"id": f"{cell['id']}-{cell['draw']}"} for cell in cells], schema=schema)
+    )
 
 
 def _encoded(name: str, kind: str, shape: tuple[int, int, int], tensors: dict[str, torch.Tensor]) -> Encoded:
     data = save({key: value.contiguous() for key, value in tensors.items()})
-    return Encoded(name, kind, name, "", *shape, tensors=data)
+    return Encoded(name, kind, name, "", *shape, None, False, tensors=data)
 
 
 def _example(number: int, text: str) -> Example:
@@ -115,6 +119,8 @@ def _example(number: int, text: str) -> Example:
         text=text,
         winner=f"w{number:05d}",
         loser=f"l{number:05d}",
+        winner_flipped=None,
+        loser_flipped=None,
         prompt=f"t{number:05d}",
         generator_winner="",
         generator_loser="",
@@ -125,6 +131,6 @@ def _example(number: int, text: str) -> Example:
         agreement=1.0,
         probability=None,
         gap=0.0,
-        reward_winner=0.0,
-        reward_loser=0.0,
+        reward_winner=None,
+        reward_loser=None,
     )

@@ -35,11 +35,11 @@ def test_the_plain_reading_has_salons_loss(pairs, kind):
                 parameter += 0.002 * torch.randn(parameter.shape, generator=generator)
             theirs[name].copy_(parameter)
     ready = made._ready
-    batch = ready.opened.batch(range(8), device=torch.device("cpu"))
+    batch = ready.data.batch(range(8), device=torch.device("cpu"))
     noise, t = torch.randn(batch.winners.shape, generator=generator), torch.linspace(0.3, 0.9, 8)
     data = torch.cat([batch.winners, batch.losers])
     sample = FlowPath().sample(data, noise=noise.repeat(2, 1, 1, 1), t=t.repeat(2))
-    condition = {name: torch.cat([value, value]) for name, value in batch.condition.items()}
+    condition = batch.both
     answers = (
         ready.policy.predict(salon, sample, condition=condition),
         ready.policy.reference_predict(salon, sample, condition=condition),

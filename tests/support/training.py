@@ -1,6 +1,5 @@
 """A tiny policy of any family with random pairs, encoded as the stages leave them: small enough to train in a test."""
 
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +11,21 @@ from actors.training.engines.engine import EngineOptions
 from actors.training.options import TrainerOptions
 from actors.training.trainer import Training
 from infra.store.artifacts import RowReader
-from infra.store.tables import read_unrecorded, to_table, write_table
+from infra.store.tables import read_unrecorded, schema_of, to_table, write_table
 from pipelines.algorithms.diffusion.flow import UniformTimes
 from pipelines.algorithms.preference.diffusion_dpo import DiffusionDPO
 from pipelines.algorithms.preference.flow_dpo import FlowDPO
 from pipelines.algorithms.preference.methods import AnyMethod
 from pipelines.models.adapter import Full, LoRA, Start
 from pipelines.schemas.samples import Encoded
-from pipelines.schemas.training import Example, ReferenceError
+from pipelines.schemas.training import Example
 from pipelines.stages.reference_errors import Measuring
-from pipelines.training.data import Materials, Randomness
+from pipelines.training.data import TrainingData
+from pipelines.training.noise import NoiseDraws
 from pipelines.training.preference import PolicySpec, PreferenceObjective, PreviewSpec, ReferenceKind
 from support.tiny import family_at, write_tiny
 
+CELLS = pa.schema([*schema_of(Example), ("example", pa.string()), ("draw", pa.int64())])
 SMALL = LoRA(rank=4, alpha=8)
 TEXTS = ["a red circle", "two blue squares"]
 SHAPES = {"miniature": (1, 24, 24), "wan": (5, 32, 32)}
@@ -58,7 +59,7 @@ def write_world(root: Path, *, family: str = "miniature", pairs: int = 24, ties:
     (root / "encoded").mkdir()
     write_table(to_table(rows, Encoded), root / "encoded" / "part-00000.parquet")
     examples = [_example(n, shape, tie=n < ties) for n in range(pairs)]
-    Materials.write(pa.Table.from_pylist([asdict(one) for one in examples]), root / "examples.parquet")
+    data_of(root).write(to_table(examples, Example))
 
 
 def _loud(folder: Path) -> None:
@@ -76,7 +77,7 @@ def _encoded(name: str, kind: str, shape: tuple[int, int, int], tensors: dict[st
     from safetensors.torch import save
 
     data = save({key: value.contiguous() for key, value in tensors.items()})
-    return Encoded(name, kind, name, "", *shape, tensors=data)
+    return Encoded(name, kind, name, "", *shape, None, False, tensors=data)
 
 
 def _example(number: int, shape: tuple[int, int, int], *, tie: bool) -> Example:
@@ -87,6 +88,8 @@ def _example(number: int, shape: tuple[int, int, int], *, tie: bool) -> Example:
         text=TEXTS[number % 2],
         winner=f"0picture{2 * number:04d}",
         loser=f"0picture{2 * number + 1:04d}",
+        winner_flipped=None,
+        loser_flipped=None,
         prompt=f"1text{1 + number % 2}",
         generator_winner="strong",
         generator_loser="weak",
@@ -108,6 +111,11 @@ def reader(root: Path) -> RowReader:
     return RowReader(directory=root / "encoded", files=(read_unrecorded(file)[1],), row=Encoded)
 
 
+def data_of(root: Path) -> TrainingData:
+    """The examples of a world."""
+    return TrainingData(root / "examples.parquet", reader(root), "1text0")
+
+
 def objective(
     root: Path,
     *,
@@ -127,12 +135,12 @@ def objective(
     method = method or dpo(family)
     own: ReferenceKind = "adapter" if adapter.kind == "lora" else "copy"
     return PreferenceObjective(
-        materials=Materials(root / "examples.parquet", reader(root)),
+        data=data_of(root),
         policy=PolicySpec(
             family_at(family, root / "policy"), adapter, start, checkpointing, "bfloat16" if bf16 else "float32"
         ),
         method=method,
-        randomness=Randomness(UniformTimes(low=0.2), draws),
+        noise=NoiseDraws(UniformTimes(low=0.2), draws),
         reference=reference or ("none" if method.reference == "none" else own),
         described={"method": method.model_dump(mode="json"), "adapter": adapter.model_dump(mode="json")},
         errors=errors,
@@ -158,10 +166,10 @@ def write_errors(root: Path, *, family: str = "miniature", draws: int, start: St
     cells = [
         row | {"example": row["id"], "draw": draw, "id": f"{row['id']}-{draw}"} for row in rows for draw in range(draws)
     ]
-    randomness = Randomness(UniformTimes(low=0.2), draws)
+    noise = NoiseDraws(UniformTimes(low=0.2), draws)
     spec = PolicySpec(family_at(family, root / "policy"), Full(), start)
-    worker = Measuring(spec, reader(root), randomness, micro_batch=5)
+    worker = Measuring(spec, reader(root), noise, empty="1text0", micro_batch=5)
     worker.open("cpu", None)
     path = root / f"errors-{draws}.parquet"
-    pq.write_table(to_table(worker.run(pa.Table.from_pylist(cells)), ReferenceError), path)
+    pq.write_table(worker.run(pa.Table.from_pylist(cells, schema=CELLS)), path)
     return path

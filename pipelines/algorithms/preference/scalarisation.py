@@ -2,7 +2,8 @@
 Section 5.2: multi-dimensional alignment by linear scalarisation, single-dimensional alignment).
 
 Scores of different dimensions must be on one scale before they are added: `normalised` puts each at mean 0 and standard
-deviation 1 over the data set, which is also what the exponential of `rwr` wants.
+deviation 1 over the data set, which is also what the exponential of `rwr` wants. Words of people (a: 1, tie: 0, b: -1)
+are on one scale already: dividing them by their spread would weigh a dimension by how often it ties.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Scalarised:
     choices: list[str]
     """a, b or tie."""
     lead: Float[np.ndarray, " pairs"]
-    """Weighted mean of the dimensions' words (a: 1, tie: 0, b: -1), in [-1, 1]."""
+    """Weighted mean of the dimensions' margins, or of their words (a: 1, tie: 0, b: -1)."""
     agreement: Float[np.ndarray, " pairs"]
     """Share of the weight whose dimensions say what `choices` says, in [0, 1]: a soft label's confidence."""
 
@@ -90,6 +91,30 @@ def scalar_labels(labels: Mapping[str, Sequence[str]], *, scalarisation: Linear 
     agreement = np.sum([share * (words[name] == sign) for name, share in shares.items()], axis=0)
     choices = ["b" if s < 0 else "a" if s > 0 else "tie" for s in sign.tolist()]
     return Scalarised(choices=choices, lead=lead, agreement=agreement)
+
+
+def scalar_margins(margins: Mapping[str, Float[np.ndarray, " pairs"]], *, scalarisation: Linear | Single) -> Scalarised:
+    """The weighted mean of each pair's margins (a minus b), on one scale (`scale_of`); an exact balance is a tie.
+
+    Agreement is the share of the weight whose margins have the sign of the mean.
+    """
+    shares = _shares(list(margins), weights=scalarisation.weights)
+    lead = np.sum([share * margins[name] for name, share in shares.items()], axis=0)
+    lead = np.where(np.abs(lead) < ROUNDING, 0.0, lead)
+    agreement = np.sum([share * (np.sign(margins[name]) == np.sign(lead)) for name, share in shares.items()], axis=0)
+    choices = ["b" if one < 0 else "a" if one > 0 else "tie" for one in lead.tolist()]
+    return Scalarised(choices=choices, lead=lead, agreement=agreement)
+
+
+def scale_of(margins: Float[np.ndarray, " pairs"]) -> float:
+    """What margins are divided by: 1 for words (+1, 0, -1), else the standard deviation of a single score.
+
+    The margin of two independent scores has sqrt(2) times their deviation; its own mean is no part of it, since which
+    picture is a and which is b means nothing.
+    """
+    if not len(margins) or np.isin(margins, (-1.0, 0.0, 1.0)).all():
+        return 1.0
+    return float(np.sqrt(np.mean(margins**2) / 2)) or 1.0
 
 
 def normalised(scores: Float[np.ndarray, " pictures"]) -> Float[np.ndarray, " pictures"]:

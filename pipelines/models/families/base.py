@@ -55,6 +55,8 @@ class Family(Config, ABC):
     """Height and width of a picture are multiples of it, in pixels."""
     frame_multiple: ClassVar[int | None] = None
     """A clip has k * frame_multiple + 1 frames; None: pictures only."""
+    frame_rate: ClassVar[float | None] = None
+    """Frames per second of the clips that it was trained on; None: pictures only."""
     has_vae: ClassVar[bool] = True
     joint_text: ClassVar[bool] = False
     """Whether texts pass through the denoiser's blocks as a second stream, as in SD3: `context_embedder` makes it, and each

@@ -29,6 +29,7 @@ class Wan(Family):
     lora_targets: ClassVar = ("to_q", "to_k", "to_v", "to_out.0")
     size_multiple: ClassVar = 16
     frame_multiple: ClassVar = 4
+    frame_rate: ClassVar = 16.0
     comfyui_names: ClassVar = "wan"
 
     def refuse(self, index: dict[str, Any]) -> None:

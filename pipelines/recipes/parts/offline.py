@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -35,12 +36,13 @@ from pipelines.models.sizes import ARCHITECTURES
 from pipelines.models.weights import Hub
 from pipelines.recipes.parts.checks import require_dimensions, require_draws, require_lengths
 from pipelines.stages.arena import Arena
-from pipelines.stages.encode import Buckets, Encode, Encoders
+from pipelines.stages.encode import Encode, Encoders
 from pipelines.stages.examples import Examples
 from pipelines.stages.imported import ImportedClips, ImportedLabels, ImportedPictures, PairFiles
 from pipelines.stages.reference_errors import ReferenceErrors
 from pipelines.stages.sources import Trained
 from pipelines.stages.tune import Previews, Tune
+from pipelines.training.buckets import Buckets
 
 PUBLISHED = {
     "sd15": "stable-diffusion-v1-5/stable-diffusion-v1-5",
@@ -63,20 +65,35 @@ class Source(Config):
     pairs_format: Annotated[FormatName, Field(description="how they are kept; salon import reads the same")] = "salon"
     pairs_map: Annotated[tuple[str, ...], Field(description="OLD=NEW,…: columns by the format's names for them")] = ()
     steps: Annotated[int | None, Field(ge=1, description="optimiser steps, instead of the paper's")] = None
-    batch: Annotated[int | None, Field(ge=1, description="pairs a step, instead of the paper's; the rate follows")] = None
+    epochs: Annotated[
+        float | None, Field(gt=0, allow_inf_nan=False, description="passes over the pairs, instead of steps")
+    ] = None
+    batch: Annotated[int | None, Field(ge=1, description="pairs per step, instead of the paper's")] = None
+    learning_rate: Annotated[
+        float | None, Field(gt=0, allow_inf_nan=False, description="highest learning rate of the last training")
+    ] = None
+    rank: Annotated[int | None, Field(ge=1, description="rank of the LoRA, 64 by default; its alpha is twice that")] = None
     side: Annotated[
         int | None,
         Field(ge=8, description="training resolution: side in pixels of a square of equal area (default: the paper's)"),
     ] = None
+    max_error_share: Annotated[
+        float, Field(ge=0, le=1, description="share of rows that may be quarantined before a stage fails")
+    ] = 0.05
 
-    def data(self, *, expected: int, side: int, **options: Any) -> Data:
+    def data(self, *, expected: int, area: int, **options: Any) -> Data:
         """The pairs, in the paper's shapes where no others are asked for."""
-        chosen = {"pairs": self.pairs, "format": self.pairs_format, "renamed": self.pairs_map}
-        return Data(expected=expected, side=self.side or side, **chosen, **options)
+        chosen: dict[str, Any] = {"pairs": self.pairs, "format": self.pairs_format, "renamed": self.pairs_map}
+        asked: dict[str, Any] = {"area": self.side**2, "own": False} if self.side else {"area": area}
+        return Data(expected=expected, max_error_share=self.max_error_share, **chosen, **options | asked)
 
     def model(self, name: str, adapter: Literal["lora", "full"]) -> Model:
         """The generator."""
-        return Model(name=name, weights=self.weights, revision=self.revision, adapter=adapter)
+        if self.rank is not None and adapter == "full":
+            raise ConfigError(f"--rank {self.rank}: all weights are trained; choose --adapter lora")
+        rank = self.rank or 64
+        given: dict[str, Any] = {"weights": self.weights, "revision": self.revision, "adapter": adapter}
+        return Model(name=name, rank=rank, alpha=2.0 * rank, **given)
 
 
 @dataclass(frozen=True)
@@ -121,7 +138,10 @@ class Model:
         return LoRA(rank=self.rank, alpha=self.alpha) if self.adapter == "lora" else Full()
 
     def times(self) -> TimeSampler:
-        """Noise levels: uniform over a diffusion's steps and for video; for SD3 and FLUX as they were trained."""
+        """Noise levels: uniform over a diffusion's steps and for video; for SD3 and FLUX as they were trained.
+
+        ViPO does not say how it draws them: logit-normal times with the scheduler's shift are Salon's choice.
+        """
         if self.size.family in (SD3, FLUX):
             return LogitNormalTimes(shift="generator")
         return UniformTimes(low=0.0, high=1.0)
@@ -134,8 +154,15 @@ class Data:
     pairs: str
     """A folder; "": not at hand, a plan counts `expected` pairs."""
     expected: int
-    side: int
-    """Pixels a side of a square of the same area."""
+    area: int
+    """Pixels of a picture or frame."""
+    own: bool = False
+    """Keep every pair's own shape, as far as the model's multiple allows."""
+    square: bool = False
+    """Crop to squares."""
+    flips: bool = False
+    """Encode both orientations and train on either."""
+    max_error_share: float = 0.05
     clips: bool = False
     frames: tuple[int, ...] = (1,)
     alignment: Scalarisation | None = None
@@ -145,7 +172,7 @@ class Data:
     renamed: tuple[str, ...] = ()
     """`old=new`: the files' columns by the format's names."""
 
-    def nodes(self, model: Model, previews: Previews, *, dtype: Literal["bfloat16", "float32"]) -> Examples:
+    def nodes(self, model: Model, previews: Previews, *, setup: Setup) -> Examples:
         """import -> encode, import_labels -> examples."""
         folder = Folder(path=self.pairs) if self.pairs else None
         renamed = renames(self.renamed, format=self.format, flag="--pairs-map")
@@ -153,17 +180,32 @@ class Data:
         require_dimensions(source, self.alignment)
         pictures = ImportedClips(source=source) if self.clips else ImportedPictures(source=source)
         labels = ImportedLabels(pictures=pictures)
-        multiple = model.size.family.size_multiple
+        # Clips take the finest shapes that the model has; pictures come in many shapes, and 64 px keep their groups few.
+        family, side = model.size.family, math.isqrt(self.area)
+        multiple = family.size_multiple if self.clips else max(family.size_multiple, min(64, side))
+        buckets = Buckets(
+            area=self.area,
+            multiple=multiple,
+            ratio=1.0 if self.square else 2.0,
+            own=self.own,
+            frames=self.frames,
+            rate=family.frame_rate if self.clips else None,
+        )
         encoded = Encode(
+            pairs=labels,
             pictures=pictures,
             encoders=Encoders(family=model.family),
-            buckets=Buckets(area=self.side**2, multiple=max(multiple, min(64, self.side)), frames=self.frames),
+            buckets=buckets,
+            flips=self.flips,
             texts=previews.texts,
-            dtype=dtype,
+            dtype=setup.dtype,
             shard_rows=16,
+            max_error_share=self.max_error_share,
+            resources=Resources(workers=setup.encode_workers, gpus=setup.encode_gpus),
         )
         arena = Arena(labels=labels) if self.arena else None
-        return Examples(labels=labels, encoded=encoded, arena=arena, alignment=self.alignment)
+        given: dict[str, Any] = {"alignment": self.alignment, "max_error_share": self.max_error_share}
+        return Examples(labels=labels, encoded=encoded, arena=arena, **given)
 
 
 @dataclass(frozen=True)
@@ -176,19 +218,30 @@ class Run:
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warm_up: int = 0
     optimizer: AnyOptimizer = field(default_factory=lambda: AdamW(betas=(0.9, 0.999)))
+    epochs: float | None = None
+    """Passes over the pairs, which then decide the number of steps."""
+    scaled: bool = True
+    """Whether the paper gives a base rate, so that the rate is in proportion to the batch."""
+    caption_dropout: float = 0.0
+    """Share of the examples that are trained with the empty text."""
 
-    def of(self, source: Source) -> Run:
-        """With the user's steps and batch; the rate is in proportion to the batch, as in the papers' tables."""
+    def of(self, source: Source, *, last: bool = True) -> Run:
+        """With the user's steps, batch and, for the last training, learning rate."""
         steps, batch = source.steps or self.steps, source.batch or self.batch
-        rate = self.learning_rate * batch / self.batch
-        return replace(self, steps=steps, batch=batch, learning_rate=rate, warm_up=round(self.warm_up / self.steps * steps))
+        rate = self.learning_rate * batch / self.batch if self.scaled else self.learning_rate
+        rate = source.learning_rate if last and source.learning_rate else rate
+        epochs = source.epochs if source.epochs or source.steps else self.epochs
+        warm_up = round(self.warm_up / self.steps * steps)
+        return replace(self, steps=steps, epochs=epochs, batch=batch, learning_rate=rate, warm_up=warm_up)
 
 
 class Setup(Config):
     """Where and how it trains, and what is shown meanwhile."""
 
     workers: Annotated[int, Field(ge=1, le=4096, description="training workers")] = 16
-    gpus: Annotated[float, Field(ge=0, description="GPUs a worker")] = 1.0
+    gpus: Annotated[float, Field(ge=0, description="GPUs per training worker")] = 1.0
+    encode_workers: Annotated[int, Field(ge=1, le=4096, description="actors that encode pictures and texts")] = 16
+    encode_gpus: Annotated[float, Field(ge=0, description="GPUs per encoding actor")] = 1.0
     zero: Annotated[
         Literal["0", "1", "2", "3"] | None,
         Field(description="DeepSpeed ZeRO stage, or 0 for plain torch, which adafactor needs; 2, or 0 with adafactor"),
@@ -238,18 +291,26 @@ class Setup(Config):
     def previews(self, data: Data, model: Model) -> Previews:
         """In the shape of a square training picture; a clip has the shortest length."""
         side = model.size.family.size_multiple
-        pixels = max(side, round(data.side / side) * side)
+        pixels = max(side, round(math.sqrt(data.area) / side) * side)
         return Previews(texts=self.preview_texts, frames=min(data.frames), height=pixels, width=pixels)
 
 
 def stage(
-    model: Model, data: Data, method: AnyMethod, run: Run, *, setup: Setup, label: str, start: Trained | None = None
+    model: Model,
+    data: Data,
+    method: AnyMethod,
+    run: Run,
+    *,
+    setup: Setup,
+    label: str,
+    start: Trained | None = None,
+    guidance: float = 1.0,
 ) -> Tune:
     """The tune node of a method, with all it stands on; the reference's errors are cached where `setup.draws` says so."""
     require_draws(setup.draws, method)
     require_lengths(data.frames, model.size.family)
     previews = setup.previews(data, model)
-    examples = data.nodes(model, previews, dtype=setup.dtype)
+    examples = data.nodes(model, previews, setup=setup)
     resources = Resources(workers=setup.workers, gpus=setup.gpus)
     errors = None
     if setup.draws:
@@ -261,6 +322,9 @@ def stage(
             times=model.times(),
             draws=setup.draws,
             seed=setup.seed,
+            caption_dropout=run.caption_dropout,
+            flips=data.flips,
+            guidance=guidance,
             resources=resources,
         )
     return Tune(
@@ -275,9 +339,13 @@ def stage(
         draws=setup.draws if errors else None,
         draws_seed=setup.seed if errors else 0,
         times=model.times(),
+        caption_dropout=run.caption_dropout,
+        flips=data.flips,
+        guidance=guidance,
         trainer=TrainerOptions(
             steps=run.steps,
             batch=run.batch,
+            epochs=run.epochs,
             learning_rate=run.learning_rate,
             schedule=run.schedule,
             warm_up=run.warm_up,

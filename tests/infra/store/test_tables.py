@@ -91,7 +91,7 @@ def test_hugging_face_datasets_shows_pictures(tmp_path):
 
     np = pytest.importorskip("numpy")
     picture = np.full((24, 24, 3), 7, np.uint8)
-    rows = [Picture("i", "p", "a circle", "g", 0, 1, encode_png(picture))]
+    rows = [Picture("i", "p", "a circle", "g", 0, 1, encode_png(picture), *picture.shape[:2])]
     write_table(to_table(rows, Picture), tmp_path / "part-00000.parquet")
     files = str(tmp_path / "part-00000.parquet")
     opened = load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))

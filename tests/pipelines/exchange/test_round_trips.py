@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from actors.media import ending, size_of
+from actors.media import ending, measures
 from pipelines.exchange.formats import FORMATS
 from pipelines.exchange.pairs import Layout
 from pipelines.exchange.salon import MARGIN
@@ -116,7 +116,8 @@ def test_files_are_named_by_what_they_are():
         *(".png", ".jpg", ".webp", ".gif", ".bmp")
     ]
     assert ending(clip(0)) == ".mp4"
-    assert size_of(clip(0), clip=True) == (16, 16)
+    found = measures(clip(0), clip=True)
+    assert (found.height, found.width) == (16, 16)
 
 
 def test_a_ranking_of_hpd_v2_is_every_pair_of_it(tmp_path):

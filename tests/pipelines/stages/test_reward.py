@@ -32,7 +32,7 @@ from pipelines.stages.encode import Encode, Encoders
 from pipelines.stages.examples import Examples
 from pipelines.stages.imported import ImportedLabels, ImportedPictures, PairFiles
 from pipelines.stages.reward import Reward
-from pipelines.training.data import Materials, Randomness
+from pipelines.training.noise import NoiseDraws
 from pipelines.training.reward import (
     SCORES_FILE,
     TIMES,
@@ -43,7 +43,7 @@ from pipelines.training.reward import (
     scores_by_time,
 )
 from support.tiny import family_at, write_tiny
-from support.training import TEXTS, reader, write_world
+from support.training import TEXTS, data_of, write_world
 
 OPTIONS = TrainerOptions(steps=40, batch=16, learning_rate=2e-3, engine=EngineOptions(kind="torch"))
 PICTURES = np.random.default_rng(5).integers(0, 256, (6, 1, 24, 24, 3), dtype=np.uint8)
@@ -51,10 +51,10 @@ MODEL = TaskTokenReward()
 
 
 def objective_of(root, *, family="miniature", loss=None, times=None, model=MODEL):
-    materials = Materials(root / "examples.parquet", reader(root))
-    randomness = Randomness(times or UniformTimes(), draws=None)
+    data = data_of(root)
+    noise = NoiseDraws(times or UniformTimes(), draws=None)
     policy = family_at(family, root / "policy")
-    return RewardObjective(model, policy, materials, loss or BradleyTerry(), randomness, described={})
+    return RewardObjective(model, policy, data, loss or BradleyTerry(), noise, described={})
 
 
 @pytest.fixture(scope="module")
@@ -86,19 +86,19 @@ def clean(trained, **changes):
 def test_it_learns_an_order_at_low_noise_and_keeps_every_pairs_scores(trained):
     objective, checkpoint = trained
     assert read_curve(checkpoint)[0]["loss"] == pytest.approx(np.log(2), abs=0.2)
-    pairs = objective.materials.open()
+    pairs = objective.data.open()
     scores = scores_by_time(opened(objective, checkpoint / "export"), pairs, dimensions=MODEL.dimensions)
-    assert len(scores) == len(TIMES) * len(pairs.rows) == len({(row.pair, row.t) for row in scores})
+    assert len(scores) == len(TIMES) * len(pairs) == len({(row.pair, row.t) for row in scores})
     rows = accuracy_by_time(scores, pairs, dimension="overall")
     assert tuple(row.t for row in rows) == TIMES
     assert rows[0].accuracy == np.mean([row.winner > row.loser for row in scores if row.t == TIMES[0]]) == 1.0
-    assert {row.pairs for row in rows} == {len(pairs.rows)}
+    assert {row.pairs for row in rows} == {len(pairs)}
 
 
 def test_a_reloaded_model_scores_as_the_trained_one(trained):
     objective, checkpoint = trained
     x, t = torch.randn(4, 3, 24, 24, generator=torch.Generator().manual_seed(0)), torch.full((4,), 0.3)
-    condition = objective._ready.opened.texts(["1text1", "1text2"] * 2, device=torch.device("cpu"))
+    condition = objective._ready.data.texts(["1text1", "1text2"] * 2, device=torch.device("cpu"))
     with torch.no_grad():
         before = objective._ready.network(x, t=t, condition=condition)
         assert torch.equal(opened(objective, checkpoint / "export")(x, t=t, condition=condition), before)
@@ -112,12 +112,12 @@ def test_the_export_is_no_second_copy_of_the_generator(trained):
 
 def test_held_out_scores_are_the_same_from_a_worker_and_are_not_computed_twice(trained, tmp_path):
     objective, checkpoint = trained
-    materials = objective.materials
-    job = Measurement(MODEL, objective.policy, checkpoint / "export", materials, device="cpu")
+    data = objective.data
+    job = Measurement(MODEL, objective.policy, checkpoint / "export", data, device="cpu")
     found = here(measure, job, folder=tmp_path / "held", on_report=None) / SCORES_FILE
-    scores = scores_by_time(opened(objective, checkpoint / "export"), materials.open(), dimensions=MODEL.dimensions)
+    scores = scores_by_time(opened(objective, checkpoint / "export"), data.open(), dimensions=MODEL.dimensions)
     assert list(from_table(pq.read_table(found), RewardScore)) == scores
-    again = Measurement(MODEL, objective.policy, tmp_path / "nowhere", materials, device="cpu")
+    again = Measurement(MODEL, objective.policy, tmp_path / "nowhere", data, device="cpu")
     assert here(measure, again, folder=tmp_path / "held", on_report=None) / SCORES_FILE == found
 
 
@@ -183,7 +183,7 @@ def test_sd3_of_diffusers_is_a_backbone_and_every_trained_tensor_learns(sd3_worl
     parameters = {name: value for name, value in network.named_parameters() if value.requires_grad}
     objective.export(parameters, tmp_path)
     x, t = torch.randn(2, 4, 4, 4, requires_grad=True), torch.tensor([0.0, 0.7])
-    condition = objective._ready.opened.texts(["1text1", "1text2"], device=torch.device("cpu"))
+    condition = objective._ready.data.texts(["1text1", "1text2"], device=torch.device("cpu"))
     scores = opened(objective, tmp_path)(x, t=t, condition=condition)
     assert torch.equal(scores, network(x, t=t, condition=condition))
     scores.sum().backward()
@@ -222,9 +222,8 @@ def test_the_generators_shift_is_the_shift_of_its_scheduler(sd3_world):
 
 def examples_of(family):
     pictures = ImportedPictures(source=PairFiles())
-    return Examples(
-        labels=ImportedLabels(pictures=pictures), encoded=Encode(pictures=pictures, encoders=Encoders(family=family))
-    )
+    labels = ImportedLabels(pictures=pictures)
+    return Examples(labels=labels, encoded=Encode(pairs=labels, pictures=pictures, encoders=Encoders(family=family)))
 
 
 def test_generators_without_a_place_for_task_tokens_are_refused_when_the_recipe_is_built(tmp_path):

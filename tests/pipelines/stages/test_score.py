@@ -14,7 +14,7 @@ from infra.identity import group_id, row_id, seed_of
 from infra.store.artifacts import Store
 from pipelines.miniature.prompts import Grammar
 from pipelines.miniature.scorers import Checker
-from pipelines.miniature.world.draw import draw, sample_scene
+from pipelines.miniature.world.draw import SIZE, draw, sample_scene
 from pipelines.miniature.world.grammar import Expectation, captions
 from pipelines.models.scorers.scorer import Scorer
 from pipelines.schemas.evaluation import Score
@@ -40,7 +40,7 @@ class Drawn(TableStage, Pictures):
             scene = sample_scene(caption.expectation, generator=np.random.default_rng(seed_of(caption.text)))
             image = encode_png(draw([scene])[0])
             prompt = group_id(caption.text)
-            yield Picture(row_id(prompt, caption.text), prompt, caption.text, "pen", 0, 0, image)
+            yield Picture(row_id(prompt, caption.text), prompt, caption.text, "pen", 0, 0, image, SIZE, SIZE)
 
 
 class Lightness(Scorer):

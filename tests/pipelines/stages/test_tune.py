@@ -84,9 +84,8 @@ def folders(tmp_path_factory):
 def nodes(folder, *, family="sd15", texts=()):
     pictures = ImportedPictures(source=PairFiles())
     encoders = Encoders(family=family_at(family, folder))
-    return Examples(
-        labels=ImportedLabels(pictures=pictures), encoded=Encode(pictures=pictures, encoders=encoders, texts=texts)
-    )
+    labels = ImportedLabels(pictures=pictures)
+    return Examples(labels=labels, encoded=Encode(pairs=labels, pictures=pictures, encoders=encoders, texts=texts))
 
 
 def tune(folder, *, family="sd15", examples=None, **options):

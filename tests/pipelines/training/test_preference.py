@@ -21,10 +21,10 @@ from pipelines.algorithms.preference.rwr import RWR
 from pipelines.algorithms.preference.sft import SFT
 from pipelines.models.adapter import Full, LoRA, Start
 from pipelines.recipes.arenapo import arenapo
-from pipelines.training.data import Latents, Materials
+from pipelines.training.data import Latents
 from pipelines.training.preference import PreviewSpec
 from support.tiny import FAMILIES
-from support.training import SMALL, dpo, objective, reader, shape_of, training, write_errors, write_world
+from support.training import SMALL, data_of, dpo, objective, reader, shape_of, training, write_errors, write_world
 
 TORCH = EngineOptions(kind="torch")
 CPU = torch.device("cpu")
@@ -133,7 +133,7 @@ def test_a_second_training_starts_at_the_first_which_is_its_reference(worlds, ad
 def test_fixed_draws_come_by_turns_and_are_the_pairs_own(worlds):
     job = objective(worlds("miniature"), draws=2)
     job.prepare(CPU)
-    random = job.randomness
+    random = job.noise
     seeds = [random.seed_of(Draw(index=0, seed=9, epoch=epoch), example="pair000") for epoch in range(4)]
     assert seeds[0] == seeds[2] != seeds[1] == seeds[3]
     assert random.seed_of(Draw(index=0, seed=9, epoch=0), example="pair001") not in seeds
@@ -173,7 +173,7 @@ def test_previews_are_pictures_of_the_texts(worlds, family, tmp_path):
 
 def test_latents_over_the_budget_are_read_again_and_stay_right(worlds):
     small = Latents(reader(worlds("miniature")), budget=20_000)
-    whole = Materials(worlds("miniature") / "examples.parquet", reader(worlds("miniature"))).open().latents
+    whole = data_of(worlds("miniature")).open().latents
     names = [f"0picture{number:04d}" for number in range(12)]
     for _ in range(2):
         for name in names:
