@@ -95,7 +95,7 @@ def videoalign_faults(folder: Path) -> list[str]:
         "data.csv line 2: VQ 'better' is none of A, B, same",
         f"data.csv line 3: {rows[1]['path_A']} does not decode",
         f"data.csv line {len(rows) + 1}: id 'r2' occurs twice",
-        f"data.csv line {len(rows) + 2}: it has 2 fields, the header {len(rows[0])}",
+        f"data.csv line {len(rows) + 2}: it has 2 fields, the header has {len(rows[0])}",
         "lacking.csv: no column 'path_B'",
     ]
 
@@ -110,7 +110,7 @@ def pair_folder_faults(folder: Path) -> list[str]:
     for path in places[2].iterdir():
         (copy / path.name).write_bytes(path.read_bytes())
     return [
-        "00000/000: choice.txt says 'maybe'",
+        "00000/000: choice.txt holds 'maybe'",
         "00000/001: 00000/001/a.png does not decode",
         "00000/003: no prompt.txt",
         "later: the same content as 00000/002",
