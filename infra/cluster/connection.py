@@ -216,7 +216,7 @@ def free_resources() -> dict[str, float]:
     """What no actor or task holds at the moment, by kind: "CPU", "GPU", "memory", …"""
     import ray
 
-    return ray.available_resources()
+    return {kind: float(amount) for kind, amount in ray.available_resources().items()}
 
 
 def call(function: Callable[..., Any], *arguments: Any, poll: Callable[[], None]) -> Any:

@@ -107,3 +107,15 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
 }  # fmt: skip
 """Denoisers by name, in their published configs."""
+
+PUBLISHED = {
+    "sd15": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+    "sdxl": "stabilityai/stable-diffusion-xl-base-1.0",
+    "sd3-medium": "stabilityai/stable-diffusion-3-medium-diffusers",
+    "sd3.5-medium": "stabilityai/stable-diffusion-3.5-medium",
+    "sd3.5-large": "stabilityai/stable-diffusion-3.5-large",
+    "flux.1-dev": "black-forest-labs/FLUX.1-dev",
+    "wan2.1-1.3b": "Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
+    "wan2.1-14b": "Wan-AI/Wan2.1-T2V-14B-Diffusers",
+}
+"""Repositories of the Hub that hold the generators of these sizes."""

@@ -91,6 +91,7 @@ def ratings() -> list[Rating]:
             name,
             30 - 4 * k,
             1.0 + k / 5,
+            0.1,
             30 - 4 * k - 3 - 3 * k / 5,
             900,
             500 - 90 * k,

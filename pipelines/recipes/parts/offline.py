@@ -32,7 +32,7 @@ from pipelines.models.families.sd3 import SD3
 from pipelines.models.families.sd15 import SD15
 from pipelines.models.families.sdxl import SDXL
 from pipelines.models.memory import Architecture
-from pipelines.models.sizes import ARCHITECTURES
+from pipelines.models.sizes import ARCHITECTURES, PUBLISHED
 from pipelines.models.weights import Hub
 from pipelines.recipes.parts.checks import require_dimensions, require_draws, require_lengths
 from pipelines.stages.arena import Arena
@@ -43,17 +43,6 @@ from pipelines.stages.reference_errors import ReferenceErrors
 from pipelines.stages.sources import Trained
 from pipelines.stages.tune import Previews, Tune
 from pipelines.training.buckets import Buckets
-
-PUBLISHED = {
-    "sd15": "stable-diffusion-v1-5/stable-diffusion-v1-5",
-    "sdxl": "stabilityai/stable-diffusion-xl-base-1.0",
-    "sd3-medium": "stabilityai/stable-diffusion-3-medium-diffusers",
-    "sd3.5-medium": "stabilityai/stable-diffusion-3.5-medium",
-    "sd3.5-large": "stabilityai/stable-diffusion-3.5-large",
-    "flux.1-dev": "black-forest-labs/FLUX.1-dev",
-    "wan2.1-1.3b": "Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
-    "wan2.1-14b": "Wan-AI/Wan2.1-T2V-14B-Diffusers",
-}
 
 
 class Source(Config):
