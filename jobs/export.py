@@ -69,7 +69,7 @@ class Judged:
             tied = pc.equal(table["choice"], "tie")
             self.ties = pc.sum(tied).as_py() or 0
             table = table.filter(pc.invert(tied))
-        reader = RowReader(self.pictures.directory, tuple(self.pictures.record.files), self.row, kept=4)
+        reader = RowReader(self.pictures.directory, tuple(self.pictures.record.files), self.row)
         for start in range(0, table.num_rows, BATCH_PAIRS):
             yield from self._batch(table.slice(start, BATCH_PAIRS), reader)
 

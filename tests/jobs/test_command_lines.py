@@ -1,6 +1,7 @@
 """Every senseless command line ends with status 2, one message that names flag and value, no traceback and no new file."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -191,7 +192,7 @@ def test_two_runs_of_one_name_and_second_have_files_of_their_own(tmp_path):
 def test_a_broken_run_file_is_named_and_gc_keeps_all_artifacts(text, salon, own_store):
     (own_store / "runs" / "broken.json").write_text(text)
     for path in (own_store / "runs").glob("ten.*"):
-        path.unlink()
+        path.unlink() if path.is_file() else shutil.rmtree(path)
     for words_ in (["show"], ["sql", "SELECT 1"], ["explain", "sum"]):
         status, _, message = salon(*words_, "--root", own_store)
         assert (status, "runs/broken.json" in message) == (0, True), message
