@@ -19,7 +19,16 @@ from support.tiny import write_tiny
 
 SMALL = {"prompts": 6, "evaluation": 6, "policy_samples": 2, "steps": 2, "batch": 4, "reward_steps": 2}
 SMALL |= {"zero": "0", "tune_workers": 1, "workers": 1, "held_out": 0.3}
-OFFLINE = {"steps": 2, "batch": 4, "workers": 1, "gpus": 0.0, "micro_batch": 2, "precision": "fp32", "side": 32}
+OFFLINE = {
+    "encode_gpus": 0.0,
+    "steps": 2,
+    "batch": 4,
+    "workers": 1,
+    "gpus": 0.0,
+    "micro_batch": 2,
+    "precision": "fp32",
+    "side": 32,
+}
 FLAGS = [
     {"policy_samples": 3},
     {"prompts": 12},
@@ -77,7 +86,7 @@ def video(root, **changed: Any) -> Stage:
 
 
 def test_dimensions_their_weights_and_the_overall_label_leave_the_bytes_that_they_leave_alone(tmp_path):
-    margins = [(1.0, -2.0), (-1.0, 0.5), (0.5, 2.0), (-2.0, -1.0)]
+    margins = [(-1.0, -2.0), (-1.0, 0.5), (0.5, 2.0), (-2.0, -1.0)]
     rows = [pair(n, clip=5, margin_VQ=vq, margin_TA=ta) for n, (vq, ta) in enumerate(margins)]
     write_pairs(tmp_path / "pairs", rows)
     write_tiny("wan", tmp_path / "wan")
