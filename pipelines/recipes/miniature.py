@@ -17,9 +17,11 @@ from pipelines.algorithms.preference.flow_dpo import FlowDPO
 from pipelines.miniature import generators, jurors
 from pipelines.miniature.family import ARCHITECTURE, MiniatureFamily
 from pipelines.miniature.prompts import Grammar
+from pipelines.miniature.scorers import Checker
 from pipelines.miniature.world.draw import SIZE
 from pipelines.models.adapter import Full, LoRA
 from pipelines.models.jurors.vlm import AnyEngine, VlmJuror
+from pipelines.models.weights import Made
 from pipelines.stages.arena import Arena
 from pipelines.stages.encode import Encode, Encoders
 from pipelines.stages.evaluate import Evaluate
@@ -32,10 +34,11 @@ from pipelines.stages.prompts import WritePrompts
 from pipelines.stages.render import Render
 from pipelines.stages.report import Report
 from pipelines.stages.reward import Reward
+from pipelines.stages.score import ScoreSamples
 from pipelines.stages.tune import Tune
 from pipelines.training.buckets import Buckets
 
-POLICY = "policy"
+POLICY, EVALUATION = "policy", "evaluation"
 ENGINES: dict[str, AnyEngine] = {"transformers": TransformersEngine(), "vllm": VllmEngine()}
 SOURCES = (POLICY, "late", "middle")
 """Measured on training captions: pairs with much weaker generators teach to differ from them, and cost half the gain."""
@@ -126,7 +129,7 @@ def miniature(
         shard_rows=512,
         resources=resources,
     )
-    examples = Examples(labels=labels, encoded=encoded)
+    examples = Examples(labels=labels, encoded=encoded, arena=arena)
     rate = learning_rate if learning_rate is not None else {"full": 2e-4, "lora": 1e-3}[adapter]
     engine = EngineOptions(kind="torch") if zero == "0" else EngineOptions(zero=int(zero))  # type: ignore[arg-type]
     tuned = Tune(
@@ -158,8 +161,33 @@ def miniature(
         engine=EngineOptions(kind="torch"),
     )
     reward = Reward(examples=examples, policy=policy, held_out=held_out, trainer=reward_trainer)
+    # The same captions, seeds and samplers for both arms: they differ in their weights alone.
+    arms = (base, base.tuned(Made(stage=tuned), adapter=adapter))
+    shown = Render(
+        prompts=captions,
+        roster=arms,
+        splits=("evaluation",),
+        seeds="shared",
+        seed=seed,
+        resources=resources,
+        label=EVALUATION,
+    )
+    shown_pairs = PairSamples(pictures=shown, label=EVALUATION)
+    shown_votes = Judge(pairs=shown_pairs, pictures=shown, jury=voting, resources=resources, label=EVALUATION)
+    scores = ScoreSamples(
+        pictures=shown,
+        prompts=captions,
+        scorers=(Checker(), reward.scorer(noises=1)),
+        resources=resources,
+        label=EVALUATION,
+    )
     evaluated = Evaluate(
-        prompts=captions, base=base, tune=tuned, reward=reward, jury=voting, seed=seed, resources=resources
+        prompts=captions,
+        pictures=shown,
+        baseline=base.name,
+        scores=(scores,),
+        jury=Label(pairs=shown_pairs, votes=shown_votes, label=EVALUATION),
+        seed=seed,
     )
     report = Report(labels=labels, arena=arena, reward=reward, tune=tuned, evaluate=evaluated)
     return Gated(evaluate=evaluated, report=report)

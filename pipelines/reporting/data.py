@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines.schemas.evaluation import Evaluation, EvaluationSummary
+from infra.store.tables import Image
+from pipelines.schemas.evaluation import EvaluationSummary, GateReason
 from pipelines.schemas.training import RewardAccuracy, RewardStep, TuneStep
 from pipelines.schemas.votes import JurorStatistics, Rating
 
@@ -50,10 +51,32 @@ class Labels:
 
 
 @dataclass(frozen=True)
-class Gallery:
-    """A fixed selection of evaluation rows, and from how many it was drawn."""
+class GalleryPicture:
+    """What one arm made of a caption."""
 
-    rows: Sequence[Evaluation] = ()
+    arm: str
+    picture: str  # id, to ask DuckDB about
+    image: Image  # of a clip, its first frame
+    scores: Mapping[str, float | None]  # by measure and dimension, in the order of the evaluation
+    preferred: str = ""  # the jury's word against the baseline: yes | no | tie; "" without one
+
+
+@dataclass(frozen=True)
+class GalleryEntry:
+    """One held-out caption and sample number by every arm, the baseline first."""
+
+    text: str
+    task: str
+    sample: int
+    seed: int
+    pictures: Sequence[GalleryPicture]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """A fixed selection of captions, and from how many it was drawn."""
+
+    entries: Sequence[GalleryEntry] = ()
     per_task: int = 0
     candidates: int = 0
 
@@ -73,7 +96,7 @@ class ReportData:
     tune_steps: Sequence[TuneStep] = ()
     summary: Sequence[EvaluationSummary] = ()
     gallery: Gallery = Gallery()
-    gate: Mapping[str, Any] | None = None  # {"passed": bool, "reasons": [str]}
+    gate: Sequence[GateReason] = ()
     libraries: Mapping[str, str] = field(default_factory=dict)
     commit: str = ""
     target: str = ""  # key of the report itself

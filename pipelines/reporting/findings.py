@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipelines.reporting.data import ReportData
 from pipelines.reporting.text import count, fixed, percent, plural, signed
-from pipelines.schemas.evaluation import EvaluationSummary
+from pipelines.schemas.evaluation import EvaluationSummary, GateReason
 from pipelines.schemas.votes import JurorStatistics
 
-STRICT, OVERALL = "strict", "overall"
+OVERALL = "overall"
+MEAN, WIN_RATE = "mean", "win_rate"
 MOST_BIAS = 0.05  # |P(first shown is chosen) - 1/2|
 MOST_FAILURES = 0.0  # share of unparsable answers
 MOST_CONTRADICTIONS = 0.25  # share of pairs
@@ -18,48 +20,71 @@ MOST_CONTRADICTIONS = 0.25  # share of pairs
 
 @dataclass(frozen=True)
 class Headline:
-    """The first sentence of the report, and how sure it is."""
+    """What the report says first of an arm, and how sure it is."""
 
     words: str
-    verdict: str  # better | worse | open
+    outcome: str  # better | worse | open
     summary: EvaluationSummary | None
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """The gate's word."""
+class GateWords:
+    """The gate's verdict on an arm as a sentence, with its reasons."""
 
     words: str
     passed: bool | None
     reasons: tuple[str, ...]
 
 
-def headline(data: ReportData) -> Headline:
-    """Tuned against base on strict score, with its interval."""
-    found = find(data, STRICT, OVERALL)
+def headlines(data: ReportData) -> list[Headline]:
+    """For each arm its difference to the baseline by the leading measure; at least one entry."""
+    arms = dict.fromkeys(s.arm for s in data.summary)
+    return [_headline(arm, leading(data, arm)) for arm in arms] or [_headline("", [])]
+
+
+def leading(data: ReportData, arm: str) -> list[EvaluationSummary]:
+    """The first held-out measure of an arm in its first dimension, over all tasks first and then over each."""
+    of_arm = [s for s in primary(data.summary) if s.arm == arm and not s.trained_on]
+    return [s for s in of_arm if (s.measure, s.dimension) == (of_arm[0].measure, of_arm[0].dimension)]
+
+
+def primary(rows: Sequence[EvaluationSummary]) -> list[EvaluationSummary]:
+    """One statistic per measure and dimension: the mean where there is one, otherwise the win rate."""
+    means = {(s.measure, s.dimension) for s in rows if s.statistic == MEAN}
+    wanted = {True: MEAN, False: WIN_RATE}
+    return [s for s in rows if s.statistic == wanted[(s.measure, s.dimension) in means]]
+
+
+def _headline(arm: str, rows: Sequence[EvaluationSummary]) -> Headline:
+    found = next((s for s in rows if s.task == OVERALL and measured(s)), None)
     if found is None:
-        return Headline("No strict score was measured: nothing can be said of tuned against base.", "open", None)
-    change = f"{signed(found.difference)}, 95 % interval [{signed(found.low)}, {signed(found.high)}]"
-    if found.low > 0:
-        return Headline(f"Tuning helps: strict score {change}.", "better", found)
-    if found.high < 0:
-        return Headline(f"Tuning hurts: strict score {change}.", "worse", found)
-    return Headline(f"No difference is established: strict score {change}.", "open", found)
+        return Headline(f"{arm or 'No arm'}: no held-out measure, so nothing can be said of it.", "open", None)
+    change = f"{words(found)} {signed(found.difference)}, 95 % interval [{signed(found.low)}, {signed(found.high)}]"
+    if found.low is not None and found.low > 0:
+        return Headline(f"{arm} is better than {found.baseline}: {change}.", "better", found)
+    if found.high is not None and found.high < 0:
+        return Headline(f"{arm} is worse than {found.baseline}: {change}.", "worse", found)
+    return Headline(f"No difference between {arm} and {found.baseline} is established: {change}.", "open", found)
 
 
-def find(data: ReportData, measure: str, task: str) -> EvaluationSummary | None:
-    """The summary of one measure over one task, if it is there."""
-    return next((s for s in data.summary if s.measure == measure and s.task == task), None)
+def measured(s: EvaluationSummary) -> bool:
+    """Whether its difference and interval are numbers."""
+    return all(v is not None and math.isfinite(v) for v in (s.difference, s.low, s.high))
 
 
-def gate(data: ReportData) -> Verdict:
-    """The gate's verdict as evaluate recorded it."""
-    if not data.gate or not isinstance(data.gate.get("passed"), bool):
-        return Verdict("The gate gave no verdict.", None, ())
-    reasons = tuple(str(reason) for reason in data.gate.get("reasons", ()))
-    if data.gate["passed"]:
-        return Verdict("The gate passed.", True, reasons)
-    return Verdict("The gate failed: do not use the tuned generator.", False, reasons)
+def gate(data: ReportData) -> list[GateWords]:
+    """The gate's verdict on each arm, as `evaluate` recorded it; at least one entry."""
+    arms = dict.fromkeys(reason.arm for reason in data.gate)
+    return [_gate_words(arm, [r for r in data.gate if r.arm == arm]) for arm in arms] or [
+        GateWords("The gate gave no verdict.", None, ())
+    ]
+
+
+def _gate_words(arm: str, reasons: Sequence[GateReason]) -> GateWords:
+    said = tuple(r.reason for r in reasons)
+    if all(r.passed for r in reasons):
+        return GateWords(f"The gate passed {arm}.", True, said)
+    return GateWords(f"The gate failed {arm}: do not use it.", False, said)
 
 
 def weaknesses(data: ReportData) -> list[tuple[str, list[str]]]:
@@ -77,20 +102,21 @@ def weaknesses(data: ReportData) -> list[tuple[str, list[str]]]:
 
 def _scores(data: ReportData) -> list[str]:
     sentences = []
-    for s in data.summary:
-        if not all(math.isfinite(v) for v in (s.difference, s.low, s.high)):
-            sentences.append(f"{words(s.measure)}, {s.task}: could not be measured (n = {count(s.n)})")
+    for s in primary(data.summary):
+        what = f"{s.arm}, {words(s)}, {s.task}"
+        if s.low is None or s.high is None or not measured(s):
+            sentences.append(f"{what}: could not be measured (n = {count(s.n)})")
         elif s.low <= 0:
             place = "is below zero" if s.high < 0 else "includes zero"
             interval = f"[{signed(s.low)}, {signed(s.high)}]"
-            sentences.append(f"{words(s.measure)}, {s.task}: {signed(s.difference)}, interval {interval} {place}")
+            sentences.append(f"{what}: {signed(s.difference)}, interval {interval} {place}")
     return sentences
 
 
 def _unmeasured(data: ReportData) -> list[str]:
-    measured = {s.task for s in data.summary if s.measure == STRICT}
-    missing = sorted({row.task for row in data.gallery.rows} - measured)
-    return [f"{task}: pictures, but no strict score" for task in missing]
+    known = {s.task for s in data.summary if not s.trained_on}
+    missing = sorted({entry.task for entry in data.gallery.entries} - known)
+    return [f"{task}: pictures, but no held-out measure" for task in missing]
 
 
 def remarks(juror: JurorStatistics) -> list[str]:
@@ -144,7 +170,7 @@ def _quarantined(data: ReportData) -> list[str]:
     ]
 
 
-def words(measure: str) -> str:
-    """A measure's name as a reader knows it."""
-    known = {"win_rate_jury": "win rate by the jury", "win_rate_reward": "win rate by the reward model"}
-    return known.get(measure, measure if measure != "reward" else "reward model's score")
+def words(s: EvaluationSummary) -> str:
+    """A measure's name with its dimension and, where it is no mean, its statistic."""
+    parts = [s.measure] + [s.dimension] * (s.dimension != OVERALL) + [s.statistic.replace("_", " ")] * (s.statistic != MEAN)
+    return " ".join(parts)

@@ -1,4 +1,4 @@
-"""From a run's artifacts to ReportData: counts instead of long tables, and only the gallery's pictures."""
+"""From a run's artifacts to ReportData: counts instead of long tables."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.dag.plan import flatten
-from infra.dag.stage import Context, Lineage, Stage, topological
-from pipelines.reporting.data import Duel, Gallery, Labels, Node
-from pipelines.reporting.pictures import draw
+from infra.dag.stage import Lineage, Stage, topological
+from pipelines.reporting.data import Duel, Labels, Node
 
 LONGEST_SETTING = 400
 
@@ -77,13 +76,3 @@ def duels(matches: pa.Table) -> list[Duel]:
         sides = tally.setdefault((left, right), {"left": 0, "right": 0, "tie": 0})
         sides[side] += row["count_all"]
     return [Duel(*key, s["left"], s["right"], s["tie"]) for key, s in sorted(tally.items())]
-
-
-def gallery(context: Context, evaluate: Stage, *, per_task: int) -> Gallery:
-    """The rows the draw names; the pictures of all others are let go file by file."""
-    columns = ["id", "text", "task", "sample"]
-    listed = context.table(evaluate, columns).to_pylist()
-    chosen = draw([tuple(row[c] for c in columns) for row in listed], per_task=per_task)
-    place = {name: k for k, name in enumerate(chosen)}
-    rows = [row for row in context.rows(evaluate) if row.id in place]
-    return Gallery(sorted(rows, key=lambda row: place[row.id]), per_task, len(listed))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -14,26 +15,26 @@ from markupsafe import Markup
 
 from pipelines.reporting import figures, findings, text
 from pipelines.reporting.dag_figure import dag
-from pipelines.reporting.data import ReportData
+from pipelines.reporting.data import GalleryEntry, GalleryPicture, ReportData
 from pipelines.reporting.figures import Curve, Estimate
 from pipelines.reporting.pictures import Shown, embed
-from pipelines.schemas.evaluation import Evaluation
+from pipelines.schemas.evaluation import EvaluationSummary
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """One entry of the gallery."""
+class Framed:
+    """One picture of the gallery, ready to be embedded."""
 
-    row: Evaluation
-    base: Shown
-    tuned: Shown
+    row: GalleryPicture
+    shown: Shown
 
-    @property
-    def outcome(self) -> str:
-        """What tuning did to the strict score of this picture."""
-        if self.row.base_strict == self.row.tuned_strict:
-            return "both right" if self.row.tuned_strict else "both wrong"
-        return "mended" if self.row.tuned_strict else "broken"
+
+@dataclass(frozen=True)
+class Frames:
+    """One caption of the gallery by every arm."""
+
+    entry: GalleryEntry
+    pictures: Sequence[Framed]
 
 
 def render_report(data: ReportData) -> str:
@@ -43,13 +44,14 @@ def render_report(data: ReportData) -> str:
     )
     formats = {name: getattr(text, name) for name in ("fixed", "signed", "percent", "count", "seconds", "plural")}
     environment.filters |= formats | {"measure": findings.words}
+    arms = list(dict.fromkeys(s.arm for s in data.summary))
     style = _resource("style.css")
     page = environment.from_string(_resource("template.html.j2")).render(
         data=data,
         style=Markup(style),  # our own file
         style_hash=base64.b64encode(hashlib.sha256(f"\n{style}".encode()).digest()).decode(),
-        headline=findings.headline(data),
-        gate=findings.gate(data),
+        headlines=findings.headlines(data),
+        verdicts=findings.gate(data),
         weaknesses=findings.weaknesses(data),
         remarks=findings.remarks,
         limits=findings,
@@ -57,9 +59,9 @@ def render_report(data: ReportData) -> str:
         duel=_duels(data),
         generators=[rating.generator for rating in ranked(data)],
         ranked=ranked(data),
-        gallery=gallery(data.gallery.rows),
-        overall=[s for s in data.summary if s.task == findings.OVERALL],
-        by_task=[s for s in data.summary if s.task != findings.OVERALL],
+        gallery=gallery(data.gallery.entries),
+        overall=[(arm, [s for s in data.summary if s.arm == arm and s.task == findings.OVERALL]) for arm in arms],
+        by_task=[(arm, [s for s in data.summary if s.arm == arm and s.task != findings.OVERALL]) for arm in arms],
     )
     return page.rstrip() + "\n"
 
@@ -77,11 +79,12 @@ def ranked(data: ReportData) -> list[Any]:
     return sorted(data.ratings, key=lambda r: (-r.score, r.generator))
 
 
-def gallery(rows: Sequence[Evaluation]) -> list[tuple[str, list[Comparison]]]:
+def gallery(entries: Sequence[GalleryEntry]) -> list[tuple[str, list[Frames]]]:
     """The gallery's entries by task, in the order of the draw."""
-    by_task: dict[str, list[Comparison]] = {}
-    for row in rows:
-        by_task.setdefault(row.task, []).append(Comparison(row, embed(row.base), embed(row.tuned)))
+    by_task: dict[str, list[Frames]] = {}
+    for entry in entries:
+        framed = [Framed(row, embed(row.image)) for row in entry.pictures]
+        by_task.setdefault(entry.task, []).append(Frames(entry, framed))
     return sorted(by_task.items())
 
 
@@ -100,12 +103,6 @@ def _duels(data: ReportData) -> dict[tuple[str, str], tuple[float, int]]:
 def _figures(data: ReportData) -> dict[str, Any]:
     skill = [Estimate(r.generator, r.mu, r.mu - 2 * r.sigma, r.mu + 2 * r.sigma) for r in ranked(data)]
     strength = [Estimate(r.generator, r.bt_strength, r.bt_low, r.bt_high) for r in ranked(data)]
-    strict = [Estimate(s.task, s.difference, s.low, s.high) for s in data.summary if s.measure == findings.STRICT]
-    others = [
-        Estimate(findings.words(s.measure), s.difference, s.low, s.high)
-        for s in data.summary
-        if s.task == findings.OVERALL and s.measure != "reward"
-    ]
     accuracy = [Estimate(f"t = {r.t:g}", r.accuracy, r.low, r.high) for r in data.reward_accuracy]
     places = [r.t for r in data.reward_accuracy]
     return {
@@ -114,20 +111,39 @@ def _figures(data: ReportData) -> dict[str, Any]:
         "strength": figures.forest(
             strength, title="Bradley-Terry log-strength with 95 % intervals", axis="Bradley-Terry log-strength, 95 %"
         ),
-        "strict": figures.forest(
-            strict,
-            title="Strict score by task, tuned minus base",
-            axis="strict score, tuned minus base, 95 %",
-            reference=0.0,
-        ),
-        "others": figures.forest(
-            others, title="All tasks, tuned minus base", axis="tuned minus base; win rates minus 0.5; 95 %", reference=0.0
-        ),
+        "measures": [_measure_figures(data, arm) for arm in dict.fromkeys(s.arm for s in data.summary)],
         "gaps": figures.histogram(data.gaps, title="Posterior gaps of the pairs", axis="gap of the pair, rating's scale"),
         "accuracy": figures.by_noise(accuracy, places, title="Reward model's accuracy by noise level", reference=0.5),
         "tune": _tune_curves(data),
         "reward": _reward_curves(data),
     }
+
+
+def _measure_figures(data: ReportData, arm: str) -> list[Markup]:
+    """The leading measure of an arm by task, and all measures that are shares over all tasks: those have one scale."""
+    baseline = next(s.baseline for s in data.summary if s.arm == arm)
+    leading = findings.leading(data, arm)
+    rates = [s for s in data.summary if s.arm == arm and s.task == findings.OVERALL]
+    rates = [s for s in rates if s.statistic != findings.MEAN or s.convention.startswith("share")]
+    drawn = []
+    if leading:
+        name = findings.words(leading[0])
+        title = f"{name} by task, {arm} minus {baseline}"
+        drawn.append(
+            figures.forest([_estimate(s.task, s) for s in leading], title=title, axis=f"{name}, 95 %", reference=0.0)
+        )
+    if rates:
+        title = f"All tasks, {arm} minus {baseline}"
+        axis = "difference of shares; win rates minus 0.5; 95 %"
+        drawn.append(
+            figures.forest([_estimate(findings.words(s), s) for s in rates], title=title, axis=axis, reference=0.0)
+        )
+    return drawn
+
+
+def _estimate(name: str, s: EvaluationSummary) -> Estimate:
+    value, low, high = (math.nan if number is None else number for number in (s.difference, s.low, s.high))
+    return Estimate(name, value, low, high)
 
 
 def _tune_curves(data: ReportData) -> list[Markup]:

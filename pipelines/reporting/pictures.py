@@ -13,6 +13,7 @@ from infra.store.tables import Image
 
 LARGEST = 192  # longest edge, pixels; larger pictures are embedded as reduced JPEG
 SMALL = 96  # up to here, enlarged with hard pixel edges
+SMALLEST_DRAWN = 96  # CSS pixels that the longest edge takes up at least
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -28,6 +29,21 @@ class Shown:
     def pixelated(self) -> bool:
         """Whether it is so small that its pixels should be seen."""
         return max(self.width, self.height) <= SMALL
+
+    @property
+    def enlargement(self) -> int:
+        """Whole number by which it is drawn larger, so that every pixel stays a square."""
+        return max(1, -(-SMALLEST_DRAWN // max(self.width, self.height, 1)))
+
+    @property
+    def drawn_width(self) -> int:
+        """CSS pixels."""
+        return self.width * self.enlargement
+
+    @property
+    def drawn_height(self) -> int:
+        """CSS pixels."""
+        return self.height * self.enlargement
 
 
 def order_of(text: str, sample: int) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from infra.store.tables import Image
-
 
 @dataclass(frozen=True)
 class Score:
@@ -20,46 +18,34 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """Base and tuned on one held-out caption with one seed."""
-
-    id: str
-    prompt_id: str
-    text: str
-    task: str
-    sample: int
-    seed: int
-    base: Image
-    tuned: Image
-    base_strict: bool
-    tuned_strict: bool
-    base_partial: float  # in [0, 1]
-    tuned_partial: float
-    base_quality: float  # in [0, 1]
-    tuned_quality: float
-    jury: float  # 1: the jury prefers tuned; 0.5: tie; 0: base
-    base_reward: float
-    tuned_reward: float
-
-
-@dataclass(frozen=True)
 class EvaluationSummary:
-    """One measure over one task (or all), with a paired bootstrap interval of the difference."""
+    """One measure of one arm against the baseline, over one task or all, with a paired bootstrap interval.
 
-    measure: str  # strict | partial | quality | reward | win_rate_jury | win_rate_reward
-    task: str  # a task, or overall
-    base: float
-    tuned: float
-    difference: float  # tuned - base; for win rates: rate - 0.5
-    low: float
-    high: float
-    n: int  # pictures a model
+    Both arms are measured on the same prompts with the same seeds. Numbers are None where nothing could be compared.
+    """
+
+    arm: str  # generator
+    baseline: str  # generator it is compared with
+    measure: str  # scorer, or jury
+    dimension: str
+    statistic: str  # mean | win_rate (a tie is half a win) | win_rate_decided (ties leave the count)
+    task: str  # a task of the prompts, or overall
+    value: float | None  # of the arm: its mean, or its win rate against the baseline
+    baseline_value: float | None  # of the baseline: its mean, or 1 - win rate
+    difference: float | None  # value - baseline_value; for win rates: rate - 0.5
+    low: float | None  # 95 % interval of the difference, prompts resampled
+    high: float | None
+    n: int  # pairs of pictures compared
+    trained_on: bool  # whether anything that judges here taught the arm's weights, by the DAG
+    convention: str  # scale of the values
 
 
 @dataclass(frozen=True)
 class GateReason:
-    """Why the gate passed."""
+    """Why the gate passed or failed an arm: one row per measure that decided."""
 
+    arm: str
+    passed: bool
     reason: str  # a measure, its difference with interval, and what that says
 
 

@@ -1,222 +1,254 @@
-"""Stage `evaluate`: base and tuned on held-out captions with identical seeds, by measures nobody trained on.
+"""Stage `evaluate`: arms compared from tables; no model is loaded here.
 
-The exact checker (strict, partial, quality) decides; the jury's and the reward model's win rates stand beside, because they
-were trained on. When those rise while the checker falls, the gate fails the stage: that is reward hacking.
+The arms are generators that rendered the same held-out prompts with the same seeds; one of them is the baseline. Their
+scores and the jury's labels are rows of ordinary stages. Which measures taught an arm is read off the DAG, and the gate's
+verdict on each arm is a table beside the summary; stage `gate` acts on it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
+from jaxtyping import Float
+from pydantic import Field, model_validator
 
-from actors.media import encode_png
-from actors.resident import Resident
-from infra.config import ConfigError
-from infra.dag.stage import Context, Inputs, Places, RowStage, RunInputs, Stage, Worker
-from infra.identity import group_of, key_of, row_id, seed_of
+from infra.config import Config, ConfigError
+from infra.dag.stage import Context, TableStage
+from infra.identity import seed_of
 from pipelines.algorithms.metrics.bootstrap import Bootstrap, paired_difference
-from pipelines.algorithms.metrics.gate import Gate, Measure, judge
+from pipelines.algorithms.metrics.gate import Gate, MeasuredChange, decide
 from pipelines.algorithms.metrics.interval import Interval
-from pipelines.algorithms.metrics.win_rate import win_rate, wins
-from pipelines.algorithms.prompting.opinion import Opinion
-from pipelines.miniature.generators import MiniatureGenerator
-from pipelines.miniature.world.checker import check
-from pipelines.miniature.world.grammar import TASKS, Expectation
-from pipelines.models.generators.generator import Request
-from pipelines.models.jurors.juror import Case, Juror
-from pipelines.models.scorers.scorer import Sample, Scorer
-from pipelines.models.weights import Made
-from pipelines.schemas.evaluation import Evaluation, EvaluationSummary
+from pipelines.algorithms.metrics.win_rate import decided_win_rate, win_rate, wins
+from pipelines.schemas.evaluation import EvaluationSummary, GateReason
+from pipelines.stages.label import Label
 from pipelines.stages.prompts import WritePrompts
-from pipelines.stages.reward import Reward
-from pipelines.stages.tune import Tune
+from pipelines.stages.score import ScoreSamples
+from pipelines.stages.sources import Pictures
+from pipelines.training.teachers import judges_in, teachers_of
 
-CHECKED = ("strict", "partial", "quality")
 OVERALL = "overall"
+"""The task of a row that is about all tasks, and the dimension of a measure that has one only."""
+JURY = "jury"
+MEAN, WIN_RATE, WIN_RATE_DECIDED = "mean", "win_rate", "win_rate_decided"
+RATES = {WIN_RATE: "share of pairs, a tie is half a win", WIN_RATE_DECIDED: "share of pairs that are no tie"}
 
 
-class Comparison:
-    """The worker: renders both, checks both, asks the jury in both orders and the reward model."""
+@dataclass(frozen=True)
+class Shot:
+    """A picture of one arm, by prompt and sample number."""
 
-    def __init__(
-        self,
-        base: MiniatureGenerator,
-        tuned: MiniatureGenerator,
-        jury: Sequence[Juror],
-        *,
-        reward: Scorer,
-        resident: int,
-    ) -> None:
-        self.generators = {"base": base, "tuned": tuned}
-        self.jury = list(jury)
-        self.reward = reward
-        self.resident = resident
-
-    def open(self, device: str, places: Places) -> None:
-        """Loads both generators and the reward model; jurors as they are asked."""
-        self.samplers = {side: generator.open(device, places) for side, generator in self.generators.items()}
-        self.jurors = Resident(self.jury, load=lambda juror: juror.open(device, places), resident=self.resident)
-        self.scorer = self.reward.open(device, places)
-
-    def run(self, cells: pa.Table) -> list[Evaluation]:
-        """One row a cell, in order."""
-        rows = cells.to_pylist()
-        texts, asked = [row["text"] for row in rows], [Request(row["text"], row["seed"]) for row in rows]
-        pictures = {side: opened.pictures(asked) for side, opened in self.samplers.items()}
-        images = {side: [encode_png(picture) for picture in drawn] for side, drawn in pictures.items()}
-        png = {side: [image.bytes for image in encoded] for side, encoded in images.items()}
-        jury = self._jury(texts, png["base"], png["tuned"])
-        rewards = {side: self._rewards(files, texts) for side, files in png.items()}
-        found = []
-        for i, row in enumerate(rows):
-            expectation = Expectation.from_json(row["expectation"])
-            values: dict[str, Any] = {name: row[name] for name in ("id", "prompt_id", "text", "task", "sample", "seed")}
-            for side in ("base", "tuned"):
-                checked = check(pictures[side][i], expectation)
-                values |= {side: images[side][i], f"{side}_reward": float(rewards[side][i])}
-                values |= {f"{side}_{name}": getattr(checked, name) for name in CHECKED}
-            found.append(Evaluation(**values, jury=jury[i]))
-        return found
-
-    def _rewards(self, files: list[bytes], texts: list[str]) -> np.ndarray:
-        samples = [Sample(file, "image", text) for file, text in zip(files, texts, strict=True)]
-        return self.scorer.score(samples)[:, 0]
-
-    def _jury(self, texts: list[str], base: list[bytes], tuned: list[bytes]) -> list[float]:
-        """1, 0.5 or 0 a caption: the majority of the jurors, each asked in both orders; a contradiction is a tie."""
-        balance = np.zeros(len(texts))
-        for juror in self.jury:
-            loaded = self.jurors.get(juror.name)
-            there = loaded.judge([Case(*case) for case in zip(texts, base, tuned, strict=True)])
-            back = loaded.judge([Case(*case) for case in zip(texts, tuned, base, strict=True)])
-            for i, (one, other) in enumerate(zip(there, back, strict=True)):
-                for forth, turned in zip(_opinions(one), _opinions(other), strict=True):
-                    if (forth.choice, turned.choice) == ("second", "first"):
-                        balance[i] += 1
-                    elif (forth.choice, turned.choice) == ("first", "second"):
-                        balance[i] -= 1
-        return (0.5 + 0.5 * np.sign(balance)).tolist()
+    picture: str
+    seed: int
 
 
-def _opinions(found: tuple[Opinion, ...] | Exception) -> tuple[Opinion, ...]:
-    if isinstance(found, Exception):
-        raise found
-    return found
+Shots = Mapping[tuple[str, int], Shot]
 
 
-class Evaluate(RowStage):
-    """Held-out prompts, base and tuned in; a row for each (caption, sample) out, and a summary with intervals."""
+@dataclass(frozen=True)
+class Measured:
+    """One measure in one dimension on the pictures of two arms, NaN where it is missing."""
+
+    measure: str
+    dimension: str
+    convention: str
+    judged_by: frozenset[str]
+    baseline: Float[np.ndarray, " n"] | None
+    """Values of the baseline's pictures; None where only the comparison is known."""
+    arm: Float[np.ndarray, " n"] | None
+    outcomes: Float[np.ndarray, " n"]
+    """1: the arm's picture is better, 0: the baseline's, 0.5: a tie."""
+
+
+class Evaluate(TableStage):
+    """Pictures of two or more arms, their scores and labels in; each arm against the baseline, by measure and task, out."""
 
     name: ClassVar = "evaluate"
-    row: ClassVar = Evaluation
-    in_cells: ClassVar = ("samples", "seed", "bootstrap", "gate")
-    tables: ClassVar[Mapping[str, type]] = {"summary": EvaluationSummary}
+    row: ClassVar = EvaluationSummary
+    tables: ClassVar[Mapping[str, type]] = {"gate": GateReason}
 
     prompts: WritePrompts
-    base: MiniatureGenerator
-    tune: Tune
-    reward: Reward
-    jury: tuple[Juror, ...]
-    samples: int = Field(1, ge=1)
-    "Pictures of each caption and model."
+    pictures: Pictures
+    "Pictures of every arm on the same prompts with the same seeds."
+    baseline: str
+    "Name of the generator that the others are compared with."
+    scores: tuple[ScoreSamples, ...] = ()
+    "Scores of the pictures; the measure is the scorer's name."
+    jury: Label | None = None
+    "Labels of pairs of the pictures; the measure is called jury."
     seed: int = Field(0, ge=0)
-    "Of the pictures: other seeds are other pictures of the same captions."
-    reward_time: float = Field(0.05, gt=0, lt=1)
-    "Noise level at which the reward model scores clean pictures."
+    "Seed of the resampling."
     bootstrap: Bootstrap = Bootstrap()
     gate: Gate = Gate()
-    shard_rows: int = Field(128, ge=1)
-    "Rows a file and a call."
 
-    def cells(self, inputs: Inputs) -> pa.Table:
-        """Columns id, prompt_id, text, task, sample, seed, expectation."""
-        columns = ["id", "text", "task", "split", "expectation"]
-        prompts = [p for p in inputs.table(self.prompts, columns).to_pylist() if p["split"] == "evaluation"]
-        if not prompts:
-            raise ConfigError("evaluate needs held-out prompts, got none; raise --evaluation")
-        settings = [key_of(self.base), self.tune.key, self.reward.key, self.reward_time, [key_of(j) for j in self.jury]]
-        maker = key_of(settings)
-        rows = []
-        for prompt in prompts:
-            for sample in range(self.samples):
-                rows.append(
-                    {
-                        "id": row_id(group_of(self.name, prompt["id"]), maker, prompt["text"], self.seed, sample),
-                        "prompt_id": prompt["id"],
-                        "text": prompt["text"],
-                        "task": prompt["task"],
-                        "sample": sample,
-                        "seed": seed_of("evaluation", prompt["text"], self.seed, sample),
-                        "expectation": prompt["expectation"],
-                    }
-                )
-        return pa.Table.from_pylist(rows)
+    @model_validator(mode="after")
+    def _measurable(self) -> Evaluate:
+        names = [scorer.name for scores in self.scores for scorer in scores.scorers] + [JURY] * (self.jury is not None)
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"evaluate needs scores or a jury, each measure under a name of its own, got {names}")
+        return self
 
-    def reads(self) -> list[Stage]:
-        """The worker loads what was tuned and the reward model."""
-        return [self.tune, self.reward]
+    def run(self, context: Context) -> Iterator[EvaluationSummary]:
+        """Arms in sorted order; of each, measures in the order of the stage's fields, all tasks together first."""
+        shots = self._shots(context)
+        prompts = context.table(self.prompts, ["id", "task"])
+        tasks = dict(zip(prompts["id"].to_pylist(), prompts["task"].to_pylist(), strict=True))
+        values, preferences = self._values(context), self._preferences(context)
+        reasons: list[GateReason] = []
+        for arm in sorted(set(shots) - {self.baseline}):
+            pairs = self._pairs(arm, shots)
+            teachers = teachers_of(self.pictures.makers[arm]) if arm in self.pictures.makers else frozenset()
+            rows: list[EvaluationSummary] = []
+            for measured in self._measured(pairs, values, preferences):
+                rows += self._rows(arm, measured, pairs, tasks=tasks, trained_on=bool(teachers & measured.judged_by))
+            reasons += self._gated(arm, rows)
+            yield from rows
+        context.emit("gate", reasons)
 
-    def worker(self, inputs: RunInputs) -> Worker:
-        """Everything that judges, on one device."""
-        tuned = self.base.tuned(Made(stage=self.tune), adapter=self.tune.adapter.kind)
-        reward = self.reward.scorer(t=self.reward_time)
-        return Comparison(self.base, tuned, self.jury, reward=reward, resident=max(len(self.jury), 1))
+    def _shots(self, context: Context) -> Mapping[str, Shots]:
+        """The pictures of each generator."""
+        shots: dict[str, dict[tuple[str, int], Shot]] = {}
+        for row in context.table(self.pictures, ["id", "prompt_id", "generator", "sample", "seed"]).to_pylist():
+            shot = Shot(row["id"], row["seed"])
+            shots.setdefault(row["generator"], {})[row["prompt_id"], row["sample"]] = shot
+        if self.baseline not in shots or len(shots) < 2:
+            raise ConfigError(
+                f"evaluate compares generators with {self.baseline!r}, but {self.pictures.node} has pictures of "
+                f"{', '.join(sorted(shots)) or 'none'}; put the baseline and at least one other into its roster"
+            )
+        return shots
 
-    def finish(self, context: Context, rows: Callable[..., pa.Table]) -> None:
-        """The summary, and the gate's verdict, which stage `gate` acts on."""
-        skipped = {"base", "tuned", "text"}
-        names = [name for name in Evaluation.__dataclass_fields__ if name not in skipped]
-        table = rows(names)
-        columns = {name: np.array(table[name].to_pylist()) for name in names}
-        summary = self._summary(columns)
-        context.emit("summary", summary)
-        overall = {row.measure: row for row in summary if row.task == OVERALL}
-        measures = [
-            Measure(name, trained_on=name not in CHECKED, difference=Interval(r.difference, r.low, r.high, r.n))
-            for name, r in overall.items()
-        ]
-        verdict = judge(measures, options=self.gate)
-        context.metric("gate", {"passed": verdict.passed, "reasons": list(verdict.reasons)})
-        strict = overall["strict"]
-        for name in ("base", "tuned", "difference", "low", "high"):
-            context.metric(f"strict_{name}", getattr(strict, name))
+    def _pairs(self, arm: str, shots: Mapping[str, Shots]) -> dict[tuple[str, int], tuple[Shot, Shot]]:
+        """(baseline, arm) for every prompt and sample that both have; raises ConfigError where their seeds differ."""
+        base, other = shots[self.baseline], shots[arm]
+        pairs = {key: (base[key], other[key]) for key in sorted(base.keys() & other.keys())}
+        if any(one.seed != two.seed for one, two in pairs.values()):
+            raise ConfigError(f"{arm} and {self.baseline} have other seeds; render them with seeds='shared'")
+        if not pairs:
+            raise ConfigError(f"{arm} and {self.baseline} have no prompt in common; render both on one split")
+        return pairs
 
-    def _summary(self, columns: dict[str, np.ndarray]) -> list[EvaluationSummary]:
-        found = []
-        for task in (OVERALL, *TASKS):
-            chosen = np.full(len(columns["task"]), True) if task == OVERALL else columns["task"] == task
-            if chosen.any():
-                part = {name: values[chosen] for name, values in columns.items()}
-                found += [self._difference(part, name, task) for name in (*CHECKED, "reward")]
-                found += [self._win_rate(part, name, task) for name in ("jury", "reward")]
+    def _values(self, context: Context) -> dict[tuple[str, str], dict[str, float]]:
+        """Value of each picture by scorer and dimension; what could not be scored is left out."""
+        found: dict[tuple[str, str], dict[str, float]] = {}
+        for scores in self.scores:
+            columns = context.table(scores, ["sample", "scorer", "dimension", "value"]).to_pydict().values()
+            for sample, scorer, dimension, value in zip(*columns, strict=True):
+                if value is not None:
+                    found.setdefault((scorer, dimension), {})[sample] = value
         return found
 
-    def _difference(self, part: dict[str, np.ndarray], name: str, task: str) -> EvaluationSummary:
-        base, tuned = part[f"base_{name}"].astype(float), part[f"tuned_{name}"].astype(float)
-        interval = paired_difference(
-            base,
-            tuned=tuned,
-            groups=part["prompt_id"].tolist(),
-            generator=np.random.default_rng(seed_of(self.seed, name, task)),
-            options=self.bootstrap,
-        )
-        means = (float(base.mean()), float(tuned.mean()))
-        return EvaluationSummary(name, task, *means, interval.estimate, interval.low, interval.high, interval.n)
+    def _preferences(self, context: Context) -> dict[tuple[str, str], float]:
+        """For each judged pair (one, other): 1 where the jury prefers `other`, 0 where `one`, 0.5 where it ties."""
+        found: dict[tuple[str, str], float] = {}
+        if self.jury is not None:
+            table: pa.Table = context.table(self.jury, ["picture_a", "picture_b", "choice"])
+            for row in table.to_pylist():
+                b_wins = {"a": 0.0, "b": 1.0, "tie": 0.5}[row["choice"]]
+                found[row["picture_a"], row["picture_b"]] = b_wins
+                found[row["picture_b"], row["picture_a"]] = 1 - b_wins
+        return found
 
-    def _win_rate(self, part: dict[str, np.ndarray], name: str, task: str) -> EvaluationSummary:
-        outcomes = part["jury"] if name == "jury" else wins(part["base_reward"], tuned=part["tuned_reward"])
-        seeds = part["seed"].tolist()
-        rate = win_rate(
-            outcomes,
-            base_seeds=seeds,
-            tuned_seeds=seeds,
-            groups=part["prompt_id"].tolist(),
-            generator=np.random.default_rng(seed_of(self.seed, "win", name, task)),
-            options=self.bootstrap,
-        )
-        centred = (rate.estimate - 0.5, rate.low - 0.5, rate.high - 0.5)
-        return EvaluationSummary(f"win_rate_{name}", task, 1 - rate.estimate, rate.estimate, *centred, rate.n)
+    def _measured(
+        self,
+        pairs: Mapping[tuple[str, int], tuple[Shot, Shot]],
+        values: Mapping[tuple[str, str], Mapping[str, float]],
+        preferences: Mapping[tuple[str, str], float],
+    ) -> Iterator[Measured]:
+        """Every measure on the pairs of one arm."""
+        ids = [(one.picture, other.picture) for one, other in pairs.values()]
+        for scorer in (scorer for scores in self.scores for scorer in scores.scorers):
+            judged_by = judges_in([scorer])
+            for dimension in scorer.dimensions:
+                known = values.get((scorer.name, dimension), {})
+                base = np.array([known.get(one, math.nan) for one, _ in ids])
+                arm = np.array([known.get(other, math.nan) for _, other in ids])
+                outcomes = wins(base, tuned=arm)
+                yield Measured(scorer.name, dimension, scorer.convention, judged_by, base, arm, outcomes)
+        if self.jury is not None:
+            outcomes = np.array([preferences.get(pair, math.nan) for pair in ids])
+            jury: Sequence[Config] = self.jury.votes.jury
+            yield Measured(JURY, OVERALL, RATES[WIN_RATE], judges_in(jury), None, None, outcomes)
+
+    def _rows(
+        self,
+        arm: str,
+        measured: Measured,
+        pairs: Mapping[tuple[str, int], tuple[Shot, Shot]],
+        *,
+        tasks: Mapping[str, str],
+        trained_on: bool,
+    ) -> Iterator[EvaluationSummary]:
+        """Mean difference where there are values, and both win rates, over all tasks and over each."""
+        prompts = np.array([prompt for prompt, _ in pairs])
+        task_of = np.array([tasks[prompt] for prompt in prompts])
+        for statistic in (MEAN, WIN_RATE, WIN_RATE_DECIDED):
+            if statistic == MEAN and measured.arm is None:
+                continue
+            for task in (OVERALL, *dict.fromkeys(tasks.values())):
+                chosen = np.full(len(prompts), True) if task == OVERALL else task_of == task
+                if not chosen.any():
+                    continue
+                numbers = self._numbers(measured, statistic, task, chosen, groups=prompts)
+                yield EvaluationSummary(
+                    arm=arm,
+                    baseline=self.baseline,
+                    measure=measured.measure,
+                    dimension=measured.dimension,
+                    statistic=statistic,
+                    task=task,
+                    **numbers,
+                    trained_on=trained_on,
+                    convention=measured.convention if statistic == MEAN else RATES[statistic],
+                )
+
+    def _numbers(
+        self, measured: Measured, statistic: str, task: str, chosen: np.ndarray, *, groups: np.ndarray
+    ) -> dict[str, Any]:
+        """value, baseline_value, difference, low, high, n over the chosen pairs; None where nothing was compared."""
+        chosen = chosen & np.isfinite(measured.outcomes)
+        outcomes, names = measured.outcomes[chosen], groups[chosen].tolist()
+        generator = np.random.default_rng(seed_of(self.seed, measured.measure, measured.dimension, statistic, task))
+        settings: dict[str, Any] = {"groups": names, "generator": generator, "options": self.bootstrap}
+        if not names:
+            return _numbers_of(None)
+        if statistic == MEAN and measured.baseline is not None and measured.arm is not None:
+            base, arm = measured.baseline[chosen], measured.arm[chosen]
+            found = paired_difference(base, tuned=arm, **settings)
+            return _numbers_of(found, value=float(arm.mean()), baseline_value=float(base.mean()))
+        if statistic == WIN_RATE_DECIDED:
+            return _rate_numbers(decided_win_rate(outcomes, **settings))
+        places = range(len(names))  # the seeds themselves were compared when the pairs were made
+        return _rate_numbers(win_rate(outcomes, base_seeds=places, tuned_seeds=places, **settings))
+
+    def _gated(self, arm: str, rows: Sequence[EvaluationSummary]) -> list[GateReason]:
+        """The gate's verdict on one arm: by means where a measure has them, by the win rate where it compares only."""
+        changes = []
+        for row in rows:
+            by = WIN_RATE if row.measure == JURY else MEAN
+            if row.task == OVERALL and row.statistic == by:
+                numbers = [math.nan if x is None else x for x in (row.difference, row.low, row.high)]
+                name = row.measure if row.dimension == OVERALL else f"{row.measure} {row.dimension}"
+                changes.append(MeasuredChange(name, trained_on=row.trained_on, difference=Interval(*numbers, row.n)))
+        verdict = decide(changes, options=self.gate)
+        return [GateReason(arm, verdict.passed, reason) for reason in verdict.reasons]
+
+
+def _numbers_of(
+    found: Interval | None, *, value: float | None = None, baseline_value: float | None = None, shift: float = 0.0
+) -> dict[str, Any]:
+    """Columns of the summary from an interval; `shift` is the estimate that means no difference."""
+    if found is None:
+        return dict.fromkeys(("value", "baseline_value", "difference", "low", "high")) | {"n": 0}
+    ends = {"difference": found.estimate - shift, "low": found.low - shift, "high": found.high - shift}
+    return {"value": value, "baseline_value": baseline_value, **ends, "n": found.n}
+
+
+def _rate_numbers(rate: Interval | None) -> dict[str, Any]:
+    if rate is None:
+        return _numbers_of(None)
+    return _numbers_of(rate, value=rate.estimate, baseline_value=1 - rate.estimate, shift=0.5)

@@ -1,4 +1,7 @@
-"""Stage `gate`: fails the run when trained-on measures rise while a held-out one falls."""
+"""Stage `gate`: fails the run when trained-on measures rise while a held-out one falls.
+
+It comes after the report, so that a failed evaluation is recorded, has views and has a page.
+"""
 
 from __future__ import annotations
 
@@ -13,30 +16,30 @@ from pipelines.stages.report import Report
 
 
 class GateFailed(RuntimeError):
-    """What was trained on rises while what never was falls: reward hacking. The message has the measures."""
+    """A trained-on measure rose while a held-out one fell: reward hacking. The message names the measures."""
 
 
 class Gated(TableStage):
-    """The evaluation's verdict in; its reasons out, or the pipeline fails, with evaluation and report to look at."""
+    """The evaluation's verdicts in; their reasons out, or the run fails with evaluation and report left to look at."""
 
     name: ClassVar = "gate"
     row: ClassVar = GateReason
 
     evaluate: Evaluate
     report: Report
-    "Written before the gate is asked, since a failure is what one wants to read about."
+    "Written before the gate is asked, so that a failure can be read about."
 
     def run(self, context: Context) -> Iterator[GateReason]:
-        """A row a measure that decided; raises GateFailed."""
-        found = [one.metrics["gate"] for one in context.lineage() if one.key == self.evaluate.key and "gate" in one.metrics]
-        if not found:
-            raise ConfigError("gate: the evaluation's record has no verdict; compute it again with --force evaluate")
-        verdict = found[0]
-        if not verdict["passed"]:
+        """One row for each measure that decided; raises GateFailed."""
+        reasons: list[GateReason] = list(context.rows(self.evaluate, name="gate"))
+        if not reasons:
+            raise ConfigError("gate: the evaluation has no verdict; compute it again with --force evaluate")
+        failed = [reason for reason in reasons if not reason.passed]
+        if failed:
+            arms = ", ".join(dict.fromkeys(reason.arm for reason in failed))
             raise GateFailed(
-                f"the gate does not pass: {'; '.join(verdict['reasons'])}. The report and the view evaluate show it. "
-                "Lower the learning rate or the steps of tune, or raise its beta; gate.tolerance of evaluate says which "
-                "fall is put up with"
+                f"the gate does not pass {arms}: {'; '.join(reason.reason for reason in failed)}. The report and the view "
+                "evaluate show it. Lower the learning rate or the steps of tune, or raise its beta; gate.tolerance of "
+                "evaluate says which fall is tolerated"
             )
-        for reason in verdict["reasons"]:
-            yield GateReason(reason)
+        yield from reasons

@@ -7,7 +7,7 @@ evaluation differ in their weights alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 
 from actors.media import clip_timing, encode_mp4, encode_png
 from actors.resident import Resident
-from infra.config import ConfigError
+from infra.config import Config, ConfigError
 from infra.dag.stage import Inputs, Places, RowStage, RunInputs, Worker
 from infra.identity import group_of, key_of, row_id, seed_of
 from pipelines.models.generators.generator import Generator, OpenGenerator, Pixels, Request
@@ -116,6 +116,10 @@ class Render(RowStage, Pictures):
         if not self.splits:
             raise ValueError("splits is empty; name at least one split of the prompts")
         return self
+
+    @property
+    def makers(self) -> Mapping[str, Config]:
+        return {generator.name: generator for generator in self.roster}
 
     def cells(self, inputs: Inputs) -> pa.Table:
         """Columns id, prompt_id, text, generator, sample, seed."""

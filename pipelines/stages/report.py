@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from infra.dag.stage import Context, Stage, TableStage
+from pipelines.reporting.choose import Evaluated
 from pipelines.schemas.evaluation import Page
 from pipelines.stages.arena import Arena
 from pipelines.stages.evaluate import Evaluate
@@ -31,7 +32,7 @@ class Report(TableStage):
     tune: Tune
     evaluate: Evaluate
     gallery_per_task: int = Field(4, ge=1, le=24)
-    "Captions a task in the before/after gallery, drawn by hash."
+    "Captions per task in the gallery, drawn by hash."
 
     def run(self, context: Context) -> Iterator[Page]:
         """See the class."""
@@ -43,19 +44,19 @@ class Report(TableStage):
 
     def _gathered(self, context: Context) -> Any:
         from infra.dag.source import commit, libraries
-        from pipelines.reporting import gather
+        from pipelines.reporting import choose, gather
         from pipelines.reporting.data import ReportData
 
-        lineage = context.lineage()
-        metrics = {ancestor.key: ancestor.metrics for ancestor in lineage}
         preferences = context.table(self.labels, ["choice", "agreement", "votes_unparsable"])
         matches = context.table(self.arena, ["generator_a", "generator_b", "choice"], name="matches")
+
+        pictures = self.evaluate.pictures
 
         def rows(parent: Stage, name: str | None = None) -> list[Any]:
             return list(context.rows(parent, name=name))
 
         return ReportData(
-            nodes=gather.nodes(self, lineage),
+            nodes=gather.nodes(self, context.lineage()),
             ratings=rows(self.arena),
             duels=gather.duels(matches),
             gaps=context.table(self.tune.examples, ["gap"])["gap"].drop_null().to_pylist(),
@@ -64,10 +65,26 @@ class Report(TableStage):
             reward_accuracy=sorted(rows(self.reward), key=lambda row: row.t),
             reward_steps=rows(self.reward, "curve"),
             tune_steps=rows(self.tune),
-            summary=rows(self.evaluate, "summary"),
-            gallery=gather.gallery(context, self.evaluate, per_task=self.gallery_per_task),
-            gate=metrics.get(self.evaluate.key, {}).get("gate"),
+            summary=rows(self.evaluate),
+            gallery=choose.gallery(
+                evaluated(self.evaluate, context), context.lookup(pictures).take, per_task=self.gallery_per_task
+            ),
+            gate=rows(self.evaluate, "gate"),
             libraries=libraries(),
             commit=commit(),
             target=self.key,
         )
+
+
+def evaluated(evaluate: Evaluate, context: Context) -> Evaluated:
+    """The tables that an evaluation was made of, without pictures."""
+    prompts = context.table(evaluate.prompts, ["id", "task"])
+    jury = evaluate.jury
+    return Evaluated(
+        samples=context.table(evaluate.pictures, ["id", "prompt_id", "text", "generator", "sample", "seed"]),
+        tasks=dict(zip(prompts["id"].to_pylist(), prompts["task"].to_pylist(), strict=True)),
+        scores=[context.table(scores, ["sample", "scorer", "dimension", "value"]) for scores in evaluate.scores],
+        preferences=None if jury is None else context.table(jury, ["picture_a", "picture_b", "choice"]),
+        baseline=evaluate.baseline,
+        medium=evaluate.pictures.medium,
+    )

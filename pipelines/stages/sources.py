@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import pyarrow as pa
 
+from infra.config import Config
 from infra.dag.stage import Places, Stage
 from pipelines.models.adapter import Adapter, LoRA, Start
 from pipelines.models.families.base import Family
@@ -25,6 +26,11 @@ class Pictures(Stage):
     def medium(self) -> str:
         """The column that holds the file."""
         return "video" if self.clips else "image"
+
+    @property
+    def makers(self) -> Mapping[str, Config]:
+        """Configs of the generators by name, where this DAG renders them: what taught their weights can be read off it."""
+        return {}
 
 
 class Pairing(Stage):

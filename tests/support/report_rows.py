@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from typing import Any
 
 from PIL import Image as Pillow
 
 from infra.store.tables import Image
-from pipelines.reporting.data import Duel, Gallery, Labels, Node, ReportData
-from pipelines.schemas.evaluation import Evaluation, EvaluationSummary
+from pipelines.reporting.data import Duel, Gallery, GalleryEntry, GalleryPicture, Labels, Node, ReportData
+from pipelines.schemas.evaluation import EvaluationSummary, GateReason
 from pipelines.schemas.training import RewardAccuracy, RewardStep, TuneStep
 from pipelines.schemas.votes import JurorStatistics, Rating
 
@@ -26,39 +27,59 @@ def png(colour: tuple[int, int, int], *, edge: int = 32) -> Image:
     return Image(sink.getvalue())
 
 
-def evaluation(number: int, *, text: str = "", edge: int = 32) -> Evaluation:
-    """One row; base and tuned are right and wrong in turn."""
-    task = TASKS[number % len(TASKS)]
-    return Evaluation(
-        id=f"{number:032x}",
-        prompt_id=f"{number:012x}",
-        text=text or f"a picture of {number} red circles left of a blue square",
+def entry(number: int, *, text: str = "", edge: int = 32, tuned: Image | None = None) -> GalleryEntry:
+    """One caption by two arms; both are right and wrong in turn."""
+    pictures = [
+        GalleryPicture("policy", f"{number:031x}a", png((200, 30, 30), edge=edge), {"checker strict": number % 4 == 0}),
+        GalleryPicture(
+            "policy-tuned",
+            f"{number:031x}b",
+            tuned or png((30, 30, 200), edge=edge),
+            {"checker strict": number % 3 == 0, "reward overall": None},
+            ("no", "tie", "yes")[number % 3],
+        ),
+    ]
+    caption = text or f"a picture of {number} red circles left of a blue square"
+    return GalleryEntry(caption, TASKS[number % len(TASKS)], 0, 1000 + number, pictures)
+
+
+def summary(
+    measure: str,
+    dimension: str,
+    task: str,
+    numbers: tuple[float, float, float],
+    *,
+    arm: str = "policy-tuned",
+    **changed: Any,
+) -> EvaluationSummary:
+    """A mean of a held-out measure unless said otherwise; numbers are difference, low, high."""
+    row = EvaluationSummary(
+        arm=arm,
+        baseline="policy",
+        measure=measure,
+        dimension=dimension,
+        statistic="mean",
         task=task,
-        sample=0,
-        seed=1000 + number,
-        base=png((200, 30, 30), edge=edge),
-        tuned=png((30, 30, 200), edge=edge),
-        base_strict=number % 4 == 0,
-        tuned_strict=number % 3 == 0,
-        base_partial=0.5,
-        tuned_partial=0.75,
-        base_quality=0.8,
-        tuned_quality=0.85,
-        jury=(0.0, 0.5, 1.0)[number % 3],
-        base_reward=-0.1,
-        tuned_reward=0.2,
+        value=0.4 + numbers[0],
+        baseline_value=0.4,
+        difference=numbers[0],
+        low=numbers[1],
+        high=numbers[2],
+        n=1000,
+        trained_on=False,
+        convention="share in [0, 1]",
     )
+    return replace(row, **changed)
 
 
 def summaries() -> list[EvaluationSummary]:
-    """Strict rises over all, falls in position, is open in counting."""
-    rows = [EvaluationSummary("strict", "overall", 0.431, 0.502, 0.071, 0.044, 0.098, 1000)]
+    """Strict rises over all, falls in position, is open in counting; the jury and the reward taught the arm."""
+    rows = [summary("checker", "strict", "overall", (0.071, 0.044, 0.098))]
     change = {"position": (-0.06, -0.11, -0.01), "counting": (0.01, -0.03, 0.05)}
-    for task in TASKS:
-        difference, low, high = change.get(task, (0.09, 0.04, 0.14))
-        rows.append(EvaluationSummary("strict", task, 0.4, 0.4 + difference, difference, low, high, 167))
-    for measure in ("partial", "quality", "reward", "win_rate_jury", "win_rate_reward"):
-        rows.append(EvaluationSummary(measure, "overall", 0.5, 0.56, 0.06, 0.03, 0.09, 1000))
+    rows += [summary("checker", "strict", task, change.get(task, (0.09, 0.04, 0.14))) for task in TASKS]
+    rows.append(summary("checker", "quality", "overall", (0.06, 0.03, 0.09)))
+    rows.append(summary("reward", "overall", "overall", (1.2, 0.9, 1.5), trained_on=True, convention="logit"))
+    rows.append(summary("jury", "overall", "overall", (0.06, 0.03, 0.09), statistic="win_rate", trained_on=True))
     return rows
 
 
@@ -139,8 +160,8 @@ def nodes() -> list[Node]:
 
 def report_data() -> ReportData:
     """A full report."""
-    rows = [evaluation(k) for k in range(23)]
-    rows += [replace(evaluation(23), text=HOSTILE), replace(evaluation(24, edge=512), tuned=Image(b"no picture"))]
+    entries = [entry(k) for k in range(23)]
+    entries += [entry(23, text=HOSTILE), entry(24, edge=512, tuned=Image(b"no picture"))]
     return ReportData(
         nodes=nodes(),
         ratings=ratings(),
@@ -157,8 +178,8 @@ def report_data() -> ReportData:
         reward_steps=[RewardStep(k, 0.69 - k / 1000, 0.5 + k / 1000) for k in range(200)],
         tune_steps=tune_steps(),
         summary=summaries(),
-        gallery=Gallery(rows, 4, 1000),
-        gate={"passed": True, "reasons": ["held-out strict (+0.0710, [+0.0440, +0.0980], n = 1000) does not fall"]},
+        gallery=Gallery(entries, 4, 1000),
+        gate=[GateReason("policy-tuned", True, "held-out strict (+0.0710, [+0.0440, +0.0980], n = 1000) does not fall")],
         libraries={"python": "3.11", "torch": "2.13.0"},
         commit="0123456789abcdef",
         target="feedfacefeedface",

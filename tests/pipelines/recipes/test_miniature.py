@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -14,15 +16,18 @@ from infra.dag.selection import Selection
 from infra.dag.source import Sources
 from infra.dag.stage import topological
 from infra.store.artifacts import Store
+from infra.store.runs import run_named
+from infra.store.views import Database
 from pipelines.recipes.miniature import miniature
-from pipelines.schemas.evaluation import GateReason
+from pipelines.schemas.evaluation import EvaluationSummary, GateReason
 from pipelines.schemas.samples import Picture
 from pipelines.schemas.training import Example
-from pipelines.schemas.votes import Preference, Vote
+from pipelines.schemas.votes import Pair, Preference, Vote
 from tests.benchmarks.quiet import Quiet
 
 STAGES = ["prompts", "render", "pair", "judge", "label", "arena", "encode", "examples"]
 STAGES += ["reward", "tune", "evaluate", "report", "gate"]
+STAGES += [f"{name}[evaluation]" for name in ("render", "pair", "judge", "label", "score")]
 SMALL = {"prompts": 12, "evaluation": 12, "policy_samples": 2, "steps": 3, "batch": 8, "reward_steps": 3, "zero": "0"}
 SMALL |= {"tune_workers": 1, "workers": 2, "held_out": 0.3}
 
@@ -48,12 +53,12 @@ def plans(store, **changed):
 
 
 def stage(name, **changed):
-    return next(s for s in topological(miniature(**SMALL | changed)) if s.name == name)
+    return next(s for s in topological(miniature(**SMALL | changed)) if s.node == name)
 
 
 def test_every_stage_is_computed_and_then_hits(finished):
     store, outcomes = finished
-    assert sorted(outcome.stage for outcome in outcomes.values()) == sorted(STAGES)
+    assert sorted(outcome.node for outcome in outcomes.values()) == sorted(STAGES)
     assert {plan.state for plan in plans(store).values()} == {HIT}
 
 
@@ -129,13 +134,37 @@ def test_preferences_name_both_pictures_and_examples_have_no_gap_where_no_arena_
 def test_evaluation_has_intervals_for_every_measure_and_the_gates_word(finished):
     store, _ = finished
     evaluate = store.artifact(stage("evaluate"))
-    summary = evaluate.table(stage("evaluate").tables["summary"], name="summary").to_pylist()
-    measures = {row["measure"] for row in summary}
-    assert measures == {"strict", "partial", "quality", "reward", "win_rate_jury", "win_rate_reward"}
-    assert all(row["low"] <= row["difference"] <= row["high"] for row in summary)
-    verdict = evaluate.record.metrics["gate"]
-    reasons = store.artifact(stage("gate")).table(GateReason)["reason"].to_pylist()
-    assert verdict == {"passed": True, "reasons": reasons} and len(reasons) >= 3
+    rows = evaluate.table(EvaluationSummary).to_pylist()
+    taught = {(row["measure"], row["dimension"]): row["trained_on"] for row in rows}
+    held_out = {("checker", name): False for name in ("strict", "partial", "quality")}
+    assert taught == held_out | {("reward", "overall"): True, ("jury", "overall"): True}
+    assert all(row["low"] <= row["difference"] <= row["high"] for row in rows if row["n"])
+    reasons = evaluate.table(GateReason, name="gate").to_pylist()
+    assert reasons == store.artifact(stage("gate")).table(GateReason).to_pylist() and len(reasons) >= 3
+
+
+def test_both_arms_render_the_held_out_captions_with_the_same_seeds(finished):
+    store, _ = finished
+    rows = store.artifact(stage("render[evaluation]")).table(Picture, ["generator", "prompt_id", "seed"]).to_pylist()
+    seeds = {arm: {r["prompt_id"]: r["seed"] for r in rows if r["generator"] == arm} for arm in ("policy", "policy-tuned")}
+    assert seeds["policy"] == seeds["policy-tuned"] and len(seeds["policy"]) == SMALL["evaluation"]
+
+
+def test_the_readmes_query_goes_from_a_picture_of_the_gallery_to_its_votes_and_to_the_pairs_that_taught(finished):
+    store, _ = finished
+    page = (store.artifact(stage("report")).weights() / "report.html").read_text()
+    picture = re.findall(r"<code>([0-9a-f]{32})</code></figcaption>", page)[1]
+    query = re.search(r"```sql\n(WITH votes.*?)```", Path("README.md").read_text(), re.DOTALL)
+    assert query and "PICTURE" in query[1]
+    names, found = Database(store, [run_named(store, "first")]).query(query[1].replace("PICTURE", picture))
+    rows = [dict(zip(names, row, strict=True)) for row in found]
+    pairs = store.artifact(stage("pair[evaluation]")).rows(Pair)
+    shown = {pair.id for pair in pairs if picture in (pair.picture_a, pair.picture_b)}
+    votes = [vote for vote in store.artifact(stage("judge[evaluation]")).rows(Vote) if vote.pair_id in shown]
+    given = {(vote.juror, vote.order, vote.raw, vote.choice) for vote in votes}
+    assert len(votes) == 6 and {(r["juror"], r["order"], r["raw"], r["choice"]) for r in rows} == given
+    learnt = [example for example in store.artifact(stage("examples")).rows(Example) if not example.tie]
+    assert {(r["winner"], r["loser"]) for r in rows} == {(example.winner, example.loser) for example in learnt}
 
 
 def test_records_hold_lineage_libraries_and_weights(finished):

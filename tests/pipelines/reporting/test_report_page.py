@@ -12,7 +12,7 @@ from pipelines.reporting.dag_figure import assign_lanes
 from pipelines.reporting.data import ReportData
 from pipelines.reporting.page import render_report
 from pipelines.reporting.pictures import draw, embed
-from support.report_rows import HOSTILE, evaluation, report_data
+from support.report_rows import HOSTILE, png, report_data, summary
 
 SECTIONS = ("summary", "dag", "ratings", "jury", "tune", "reward", "gallery", "scores", "reproduce")
 VOID = {"meta", "img", "link", "br", "input"}
@@ -92,7 +92,8 @@ def test_every_picture_has_a_text_and_small_ones_keep_their_pixels(page: Page) -
     pictures = [attributes for tag, attributes in page.tags if tag == "img"]
     assert len(pictures) == 2 * 25 - 1
     assert all(attributes["alt"] for attributes in pictures)
-    assert all((int(a["width"]) <= 96) == (a.get("class") == "pixelated") for a in pictures)
+    assert sum(a.get("class") == "pixelated" for a in pictures) == 2 * 24
+    assert all(int(a["width"]) >= 96 and int(a["width"]) % 32 == 0 for a in pictures)
     assert all(attributes["aria-label"] for tag, attributes in page.tags if tag == "svg")
 
 
@@ -104,7 +105,14 @@ def test_a_report_without_rows_has_every_section_too() -> None:
 
 def test_where_it_does_not_work_is_said_first(source: str) -> None:
     summary = source.split('id="summary"')[1].split('id="dag"')[0]
-    for said in ("strict, position", "is below zero", "strict, counting", "includes zero", "judge: 3 rows", "unparsable"):
+    for said in (
+        "checker strict, position",
+        "is below zero",
+        "checker strict, counting",
+        "includes zero",
+        "judge: 3 rows",
+        "unparsable",
+    ):
         assert said in summary
     assert "strict, single" not in summary
 
@@ -119,10 +127,35 @@ def test_the_draw_is_by_caption_alone() -> None:
 
 
 def test_a_large_picture_is_reduced() -> None:
-    shown = embed(evaluation(0, edge=600).base)
+    shown = embed(png((1, 2, 3), edge=600))
     assert (shown.width, shown.height) == (192, 192) and shown.uri.startswith("data:image/jpeg;")
 
 
 def test_edges_that_overlap_take_different_lanes() -> None:
     lanes = assign_lanes([(0, 2), (1, 3), (4, 6)])
     assert lanes[0, 2] != lanes[1, 3] and lanes[4, 6] == lanes[0, 2]
+
+
+def test_the_page_names_whatever_arms_and_measures_there_are() -> None:
+    rows = [
+        summary("sharpness", "edges", "overall", (0.2, 0.1, 0.3), arm="round 1", convention="mean gradient"),
+        summary("sharpness", "edges", "overall", (-0.2, -0.3, -0.1), arm="round 2", convention="mean gradient"),
+        summary("people", "overall", "overall", (0.1, -0.1, 0.3), arm="round 2", statistic="win_rate", trained_on=True),
+    ]
+    page = render_report(ReportData(summary=rows))
+    assert "round 1 is better than policy: sharpness edges" in page
+    assert "round 2 is worse than policy: sharpness edges" in page
+    assert "people win rate" in page and "strict" not in page and "checker" not in page
+
+
+def test_an_arm_measured_only_by_what_taught_it_has_no_headline() -> None:
+    rows = [summary("reward", "overall", "overall", (0.2, 0.1, 0.3), trained_on=True)]
+    assert "policy-tuned: no held-out measure" in render_report(ReportData(summary=rows))
+
+
+def test_a_measure_table_names_each_number_where_a_phone_stacks_its_cells(page: Page, source: str) -> None:
+    style = source.split("<style>")[1].split("</style>")[0]
+    assert "table.stacked td::before { content: attr(data-label)" in style
+    inside = source.split('<table class="stacked">')[1].split("<tbody>")[1].split("</tbody>")[0]
+    cells = inside.count("<td")
+    assert cells and cells == inside.count("data-label=")

@@ -5,17 +5,17 @@ import math
 import pytest
 
 from infra.config import ConfigError
-from pipelines.algorithms.metrics.gate import Gate, Measure, judge
+from pipelines.algorithms.metrics.gate import Gate, MeasuredChange, decide
 from pipelines.algorithms.metrics.interval import Interval
 
 
 def measure(name, estimate, *, trained_on=False, half=0.01):
     interval = Interval(estimate=estimate, low=estimate - half, high=estimate + half, n=100)
-    return Measure(name=name, trained_on=trained_on, difference=interval)
+    return MeasuredChange(name=name, trained_on=trained_on, difference=interval)
 
 
 def verdict(*measures, **options):
-    return judge(measures, options=Gate(**options))
+    return decide(measures, options=Gate(**options))
 
 
 def test_rewards_up_and_held_out_down_fails_and_names_both():
