@@ -104,9 +104,8 @@ def judged(store: Store, run: str | None, node: str | None) -> Judged:
             continue
         if node is not None and node not in found:
             raise ConfigError(f"run {one['name']} has no labels {node!r}; it has {', '.join(found)}")
-        node = node or (
-            LABELS[0] if LABELS[0] in found else None
-        )  # a node without a label of its own is the recipe's main one
+        if node is None and LABELS[0] in found:
+            node = LABELS[0]  # the recipe's own; labels of an evaluation have a name of their own
         if node is None and len(found) > 1:
             raise ConfigError(f"run {one['name']} has several labels; choose with --labels: {', '.join(found)}")
         return pictured(store, artifact_of(store, found[node] if node else next(iter(found.values()))))
