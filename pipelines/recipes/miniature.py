@@ -129,7 +129,7 @@ def miniature(
         shard_rows=512,
         resources=resources,
     )
-    examples = Examples(labels=labels, encoded=encoded, arena=arena)
+    examples = Examples(labels=labels, encoded=encoded)
     rate = learning_rate if learning_rate is not None else {"full": 2e-4, "lora": 1e-3}[adapter]
     engine = EngineOptions(kind="torch") if zero == "0" else EngineOptions(zero=int(zero))  # type: ignore[arg-type]
     tuned = Tune(

@@ -48,7 +48,8 @@ class Drawings(TableStage, Pictures):
                 prompt = group_id(caption.text)
                 seed = 7 if self.same_seeds else seed_of(arm)
                 pixels = drawn if seen[caption.task] <= 2 * share else empty
-                yield Picture(row_id(prompt, arm), prompt, caption.text, arm, 0, seed, encode_png(pixels))
+                image = encode_png(pixels)
+                yield Picture(row_id(prompt, arm), prompt, caption.text, arm, 0, seed, image, SIZE, SIZE)
 
 
 def evaluate(**changed: Any) -> Evaluate:
