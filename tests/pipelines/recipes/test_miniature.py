@@ -18,6 +18,8 @@ from infra.dag.stage import topological
 from infra.store.artifacts import Store
 from infra.store.runs import run_named
 from infra.store.views import Database
+from pipelines.miniature.gallery import chosen, draw, newest
+from pipelines.miniature.world.draw import SIZE
 from pipelines.recipes.miniature import miniature
 from pipelines.schemas.evaluation import EvaluationSummary, GateReason
 from pipelines.schemas.samples import Picture
@@ -165,6 +167,17 @@ def test_the_readmes_query_goes_from_a_picture_of_the_gallery_to_its_votes_and_t
     assert len(votes) == 6 and {(r["juror"], r["order"], r["raw"], r["choice"]) for r in rows} == given
     learnt = [example for example in store.artifact(stage("examples")).rows(Example) if not example.tie]
     assert {(r["winner"], r["loser"]) for r in rows} == {(example.winner, example.loser) for example in learnt}
+
+
+def test_the_readmes_gallery_is_drawn_from_the_evaluations_tables(finished):
+    store, _ = finished
+    rows = newest(store.root)
+    assert len(rows) == SMALL["evaluation"]
+    sides = {row[side] for row in rows for side in ("base", "tuned")}
+    pictures = store.artifact(stage("render[evaluation]")).rows(Picture)
+    assert sides == {picture.image.bytes for picture in pictures}
+    size = draw(chosen(rows)).size
+    assert size == (12 * (4 * SIZE + 8) + 8, 2 * (4 * SIZE + 6 + 8) + 8)
 
 
 def test_records_hold_lineage_libraries_and_weights(finished):
