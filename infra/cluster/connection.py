@@ -155,17 +155,17 @@ def _is_local(address: str) -> bool:
 
 def require_usable(address: str, resources: Sequence[Resources]) -> None:
     """Raises ConfigError, before a run leaves anything behind, where no cluster answers or this machine lacks the GPUs."""
+    if not _is_local(address):
+        require_reachable(address)
+        return
     if "ray" in sys.modules:
         import ray
 
         if ray.is_initialized():
-            return
-    if _is_local(address):
-        found = local_gpus()
-        if found is not None:
-            require_gpus(resources, there=found, place="this machine")
-    else:
-        require_reachable(address)
+            return  # the cluster of this process is used, whatever this machine has
+    found = local_gpus()
+    if found is not None:
+        require_gpus(resources, there=found, place="this machine")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 
 from pipelines.exchange.formats import FORMATS
-from pipelines.exchange.pairs import Format, Layout, Pair
+from pipelines.exchange.pairs import Format, Layout, PairWithMedia
 from tests.benchmarks.measure import Result
 
 FEW, MANY = 10_000, 100_000
@@ -57,14 +57,14 @@ def _clip(random: np.random.Generator) -> bytes:
     return out.getvalue()
 
 
-def some_pairs(format: Format, count: int) -> Iterator[Pair]:
+def some_pairs(format: Format, count: int) -> Iterator[PairWithMedia]:
     """`count` pairs, one in a thousand with a broken picture (clips are whole), and ties where they can be said."""
     clips = "image" not in format.holds
     drawn = pictures(clips=clips)
     choices = CHOICES if format.ties else CHOICES[:2]
     for n in range(count):
         one, other = drawn[n % DIFFERENT], drawn[(n * 7 + 1) % DIFFERENT]
-        yield Pair(
+        yield PairWithMedia(
             id=f"pair{n:08d}",
             prompt=f"a picture of thing number {n // 4}, in some detail",
             choice=choices[n % len(choices)],
