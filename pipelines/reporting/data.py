@@ -40,7 +40,7 @@ class Duel:
 
 
 @dataclass(frozen=True)
-class Labels:
+class LabelCounts:
     """What became of the pairs."""
 
     pairs: int = 0
@@ -90,7 +90,7 @@ class ReportData:
     duels: Sequence[Duel] = ()
     gaps: Sequence[float] = ()
     jurors: Sequence[JurorStatistics] = ()
-    labels: Labels = Labels()
+    labels: LabelCounts = LabelCounts()
     reward_accuracy: Sequence[RewardAccuracy] = ()
     reward_steps: Sequence[RewardStep] = ()
     tune_steps: Sequence[TuneStep] = ()

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from infra.dag.plan import flatten
 from infra.dag.stage import Lineage, Stage, topological
-from pipelines.reporting.data import Duel, Labels, Node
+from pipelines.reporting.data import Duel, LabelCounts, Node
 
 LONGEST_SETTING = 400
 
@@ -51,11 +51,11 @@ def _short(value: Any) -> str:
     return text if len(text) <= LONGEST_SETTING else f"{text[:LONGEST_SETTING]}…"
 
 
-def labels(preferences: pa.Table) -> Labels:
+def labels(preferences: pa.Table) -> LabelCounts:
     """Counts over rows of Preference."""
     if not preferences.num_rows:
-        return Labels()
-    return Labels(
+        return LabelCounts()
+    return LabelCounts(
         pairs=preferences.num_rows,
         ties=pc.sum(pc.equal(preferences["choice"], "tie")).as_py(),
         unanimous=pc.sum(pc.greater_equal(preferences["agreement"], 1.0)).as_py(),

@@ -62,7 +62,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class ReferenceError:
+class MeasuredReference:
     """The frozen reference's error on one example under one of its fixed draws of noise and time."""
 
     id: str

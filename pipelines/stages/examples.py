@@ -43,7 +43,7 @@ FILE_ROWS = 250_000
 
 
 @dataclass(frozen=True)
-class Verdicts:
+class PairOutcomes:
     """Which picture of each pair is better."""
 
     lead: Float[np.ndarray, " pairs"]
@@ -94,7 +94,7 @@ class Examples(TableStage):
         for start in range(0, max(found.num_rows, 1), FILE_ROWS):
             yield found.slice(start, FILE_ROWS)
 
-    def _columns(self, context: Context, labels: pa.Table, verdicts: Verdicts) -> pa.Table:
+    def _columns(self, context: Context, labels: pa.Table, verdicts: PairOutcomes) -> pa.Table:
         """The columns of an Example, ids of what was not encoded null, and `refused`: whether the pair has no shape."""
         shapes = self.encoded.shapes(labels, context)
         sizes = context.table(self.encoded, name="sizes").combine_chunks()
@@ -128,19 +128,19 @@ class Examples(TableStage):
         """Dimensions with a weight."""
         return [] if self.alignment is None else [name for name, weight in self.alignment.weights.items() if weight]
 
-    def _verdicts(self, inputs: Inputs, labels: pa.Table) -> Verdicts:
+    def _verdicts(self, inputs: Inputs, labels: pa.Table) -> PairOutcomes:
         if self.alignment is None:
             # The panel decides; how far its members' log-odds are apart does not turn its word round.
             word = labels["choice"]
             lead = pc.if_else(pc.equal(word, "a"), 1.0, pc.if_else(pc.equal(word, "b"), -1.0, 0.0)).to_numpy()
-            return Verdicts(lead, labels["agreement"].to_numpy(), np.ones(len(lead), dtype=bool))
+            return PairOutcomes(lead, labels["agreement"].to_numpy(), np.ones(len(lead), dtype=bool))
         margins = {name: self._margins(inputs, labels, name) for name in self._wanted}
         known = np.logical_and.reduce([np.isfinite(margin) for margin in margins.values()])
         given = {name: margin[known] for name, margin in margins.items()}
         found = scalar_margins(given, scalarisation=self.alignment)
         lead, agreement = np.zeros(len(known)), np.zeros(len(known))
         lead[known], agreement[known] = found.lead, found.agreement
-        return Verdicts(lead, agreement, known)
+        return PairOutcomes(lead, agreement, known)
 
     def _margins(self, inputs: Inputs, labels: pa.Table, dimension: str) -> np.ndarray:
         """Reward of a minus reward of b in standard deviations of single scores; +-1 and 0 of people as they are; NaN."""

@@ -20,14 +20,14 @@ from pipelines.algorithms.diffusion.flow import TimeSampler, UniformTimes
 from pipelines.algorithms.diffusion.path import per_sample_error
 from pipelines.models.adapter import Full
 from pipelines.models.families.base import Family
-from pipelines.schemas.training import ReferenceError
+from pipelines.schemas.training import MeasuredReference
 from pipelines.stages.examples import Examples
 from pipelines.stages.sources import Trained, origin
 from pipelines.training.data import COLUMNS, Latents, OpenTrainingData
 from pipelines.training.noise import NoiseDraws, fixed_seed
 from pipelines.training.preference import PolicySpec
 
-SCHEMA = schema_of(ReferenceError)
+SCHEMA = schema_of(MeasuredReference)
 
 
 class Measuring:
@@ -75,7 +75,7 @@ class ReferenceErrors(RowStage):
     """Examples in; the reference's errors on each, `draws` rows an example."""
 
     name: ClassVar = "reference_errors"
-    row: ClassVar = ReferenceError
+    row: ClassVar = MeasuredReference
     in_cells: ClassVar = ("draws",)
 
     examples: Examples

@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image as Pillow
 
 from infra.store.tables import Image
-from pipelines.reporting.data import Duel, Gallery, GalleryEntry, GalleryPicture, Labels, Node, ReportData
+from pipelines.reporting.data import Duel, Gallery, GalleryEntry, GalleryPicture, LabelCounts, Node, ReportData
 from pipelines.schemas.evaluation import EvaluationSummary, GateReason
 from pipelines.schemas.training import RewardAccuracy, RewardStep, TuneStep
 from pipelines.schemas.votes import JurorStatistics, Rating
@@ -171,7 +171,7 @@ def report_data() -> ReportData:
             JurorStatistics("steady", 4000, 0.01, 0.12, 0.0, 0.08, 0.81),
             JurorStatistics(HOSTILE, 4000, -0.21, 0.05, 0.02, 0.4, 0.46),
         ],
-        labels=Labels(pairs=2000, ties=310, unanimous=900, agreement=0.78, unparsable_votes=80),
+        labels=LabelCounts(pairs=2000, ties=310, unanimous=900, agreement=0.78, unparsable_votes=80),
         reward_accuracy=[
             RewardAccuracy(t / 10, 0.75 - 0.03 * t, 0.71 - 0.03 * t, 0.79 - 0.03 * t, 500) for t in range(1, 10)
         ],

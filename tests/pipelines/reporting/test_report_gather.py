@@ -5,7 +5,7 @@ from __future__ import annotations
 from infra.dag.stage import Lineage
 from infra.store.tables import to_table
 from pipelines.reporting import gather
-from pipelines.reporting.data import Duel, Labels
+from pipelines.reporting.data import Duel, LabelCounts
 from pipelines.schemas.votes import Match, Preference
 from support.numbers import Numbers, Squares, Sum
 
@@ -22,8 +22,8 @@ def test_labels_are_counted() -> None:
         Preference(str(k), "p", "t", "1", "2", "x", "y", choice, agreement, 0.0, 1, 0, 0, k)
         for k, (choice, agreement) in enumerate([("a", 1.0), ("tie", 0.5), ("b", 0.75)])
     ]
-    assert gather.labels(to_table(rows, Preference)) == Labels(3, 1, 1, 0.75, 3)
-    assert gather.labels(to_table([], Preference)) == Labels()
+    assert gather.labels(to_table(rows, Preference)) == LabelCounts(3, 1, 1, 0.75, 3)
+    assert gather.labels(to_table([], Preference)) == LabelCounts()
 
 
 def test_a_node_shows_its_state_and_its_options_without_parents() -> None:
