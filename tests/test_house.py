@@ -1,6 +1,7 @@
 """The rules of the house that no linter knows."""
 
 import ast
+import builtins
 import re
 import subprocess
 import sys
@@ -117,6 +118,22 @@ def test_a_file_is_short_and_opens_with_what_it_is(name):
     text = (ROOT / name).read_text()
     assert text.count("\n") <= LONGEST, f"{name} has {text.count(chr(10))} lines; one idea a file"
     assert ast.get_docstring(ast.parse(text)), f"{name} does not say what it is"
+
+
+def test_no_two_classes_share_a_name_and_none_shadows_a_builtin():
+    places = {}
+    for name in source():
+        for node in ast.walk(parsed(name)):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(name)
+    assert not {name: found for name, found in places.items() if len(found) > 1 or hasattr(builtins, name)}
+
+
+@pytest.mark.parametrize("name", source())
+def test_no_function_is_longer_than_sixty_lines(name):
+    functions = [node for node in ast.walk(parsed(name)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    long = {node.name: node.end_lineno - node.lineno + 1 for node in functions}
+    assert not {function: lines for function, lines in long.items() if lines > 60}
 
 
 def test_no_machine_and_no_package_index_is_named():

@@ -127,13 +127,9 @@ def rank_memory(
     * ema: 4 T; it lies where the masters lie: DeepSpeed divides it by N, and it is offloaded with them.
     * activations: 2 members x pairs x tokens x values kept per token x w.
     """
-    whole = architecture.parameters
-    lora = adapter == "lora"
+    whole, lora = architecture.parameters, adapter == "lora"
     trained = architecture.lora_parameters(targets, rank=rank) if lora else whole
-    weight = BF16 if bf16 else FP32
-    stored = weight if zero else FP32 + (BF16 if bf16 else 0)
-    gradient = weight if zero else FP32
-    masters = 3 * FP32 if zero else 0 if factored else 2 * FP32
+    weight, stored, gradient, masters = _bytes_per_weight(zero=zero, bf16=bf16, factored=factored)
     parameters, beside = _parameters(
         (whole * weight if lora else 0) + trained * stored,
         gathered=min(whole, MOST_LIVE) * weight,
@@ -148,8 +144,7 @@ def rank_memory(
         optimizer = average = 0.0
         gradients = min(gradients, BUCKET * gradient) if zero >= 2 else gradients
     copied = weight if lora or zero else FP32
-    kept = architecture.kept
-    values = kept.recomputed if checkpointing else kept.lora if lora else kept.full
+    values = _kept_values(architecture, lora=lora, checkpointing=checkpointing)
     tokens = architecture.tokens(height=height, width=width, frames=frames)
     return Memory(
         parameters=parameters / GIB,
@@ -160,6 +155,20 @@ def rank_memory(
         activations=MEMBERS * micro_batch * tokens * values * weight / GIB,
         host=beside / GIB,
     )
+
+
+def _bytes_per_weight(*, zero: int, bf16: bool, factored: bool) -> tuple[int, int, int, int]:
+    """Bytes per weight: as computed with, of a trained parameter, of its gradient, of its optimizer states and masters."""
+    weight = BF16 if bf16 else FP32
+    if zero:
+        return weight, weight, weight, 3 * FP32
+    return weight, FP32 + (BF16 if bf16 else 0), FP32, 0 if factored else 2 * FP32
+
+
+def _kept_values(architecture: Architecture, *, lora: bool, checkpointing: bool) -> int:
+    """Values that one token of one picture keeps for the backward pass."""
+    kept = architecture.kept
+    return kept.recomputed if checkpointing else kept.lora if lora else kept.full
 
 
 def _parameters(size: float, *, gathered: float, share: int, off: bool) -> tuple[float, float]:

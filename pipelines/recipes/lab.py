@@ -27,15 +27,10 @@ from pipelines.miniature.generators import MiniatureGenerator
 from pipelines.miniature.prompts import Grammar
 from pipelines.miniature.world.draw import SIZE
 from pipelines.recipes.miniature import POLICY, SOURCES
-from pipelines.stages.arena import Arena
-from pipelines.stages.encode import Encode, Encoders
+from pipelines.recipes.parts.loop import labelled_pairs
 from pipelines.stages.examples import Examples
-from pipelines.stages.judge import Judge
 from pipelines.stages.jury_scores import JuryScores
-from pipelines.stages.label import Label
-from pipelines.stages.pair import PairSamples
 from pipelines.stages.prompts import WritePrompts
-from pipelines.stages.render import Render
 from pipelines.training.buckets import Buckets
 
 BUDGET = 4
@@ -248,23 +243,22 @@ def lab(
     resources = Resources(workers=workers, resident=9, stall_s=3600.0)  # a long trial is one row
     base = next(one for one in generators.shipped() if one.name == POLICY)
     captions = WritePrompts(source=Grammar(train=sizes["prompts"], evaluation=sizes["evaluation"], seed=seed))
-    pictures = Render(prompts=captions, roster=roster(), samples={POLICY: 4}, resources=resources)
-    paired = PairSamples(pictures=pictures, per_prompt=8, focus=SOURCES)
-    votes = Judge(pairs=paired, pictures=pictures, jury=jurors.shipped(), resources=resources)
-    labels = Label(pairs=paired, votes=votes)
-    arena = Arena(labels=labels)
-    encoded = Encode(
-        pairs=paired,
-        pictures=pictures,
-        encoders=Encoders(family=MiniatureFamily(weights=base.weights)),
+    loop = labelled_pairs(
+        captions,
+        roster=roster(),
+        jury=jurors.shipped(),
+        policy=MiniatureFamily(weights=base.weights),
         buckets=Buckets(area=SIZE**2, multiple=SIZE),
-        shard_rows=512,
+        samples={POLICY: 4},
+        per_prompt=8,
+        focus=SOURCES,
         resources=resources,
     )
+    examples = Examples(labels=loop.labels, encoded=loop.encoded, arena=loop.arena, scores=JuryScores(labels=loop.labels))
     compared = _chosen(methods, levels, sizes["candidates"])
     trials = Trials(
         prompts=captions,
-        examples=Examples(labels=labels, encoded=encoded, arena=arena, scores=JuryScores(labels=labels)),
+        examples=examples,
         base=base,
         near=SOURCES,
         contenders=compared,
@@ -277,7 +271,7 @@ def lab(
     names = {BASE, *(one.name for one in compared)}
     return Claims(
         trials=trials,
-        pictures=pictures,
-        arena=arena,
+        pictures=loop.pictures,
+        arena=loop.arena,
         claims=tuple(claim for claim in claims(levels) if {claim.better, claim.worse} <= names),
     )

@@ -22,8 +22,7 @@ from pipelines.miniature.world.draw import SIZE
 from pipelines.models.adapter import Full, LoRA
 from pipelines.models.jurors.vlm import AnyEngine, VlmJuror
 from pipelines.models.weights import Made
-from pipelines.stages.arena import Arena
-from pipelines.stages.encode import Encode, Encoders
+from pipelines.recipes.parts.loop import LabelledPairs, labelled_pairs
 from pipelines.stages.evaluate import Evaluate
 from pipelines.stages.examples import Examples
 from pipelines.stages.gate import Gated
@@ -43,6 +42,9 @@ ENGINES: dict[str, AnyEngine] = {"transformers": TransformersEngine(), "vllm": V
 SOURCES = (POLICY, "late", "middle")
 """Measured on training captions: pairs with much weaker generators teach to differ from them, and cost half the gain."""
 
+
+RATES = {"full": 2e-4, "lora": 1e-3}
+"""Learning rates by what is trained."""
 
 Named = TypeVar("Named", generators.MiniatureGenerator, VlmJuror)
 
@@ -66,6 +68,117 @@ def _require_learnable(sources: tuple[str, ...], drawn: tuple[generators.Generat
         raise ConfigError(f"--roster {','.join(known)}: add {POLICY}, whose pictures it learns from")
     if POLICY not in sources:
         raise ConfigError(f"--sources {','.join(sources)}: add {POLICY}, whose own pairs it learns from")
+
+
+def _loop(
+    captions: WritePrompts,
+    drawn: tuple[generators.MiniatureGenerator, ...],
+    voting: tuple[VlmJuror, ...],
+    base: generators.MiniatureGenerator,
+    counts: tuple[int, int],
+    sources: tuple[str, ...],
+    resources: Resources,
+) -> LabelledPairs:
+    """From captions to labels and latents; `counts`: the policy's pictures, and other pairs, per prompt."""
+    samples, other_pairs = counts
+    return labelled_pairs(
+        captions,
+        roster=drawn,
+        jury=voting,
+        policy=MiniatureFamily(weights=base.weights),
+        buckets=Buckets(area=SIZE**2, multiple=SIZE),
+        samples={POLICY: samples},
+        per_prompt=other_pairs,
+        focus=sources,
+        resources=resources,
+    )
+
+
+def _trainer(engine: EngineOptions, *, steps: int, batch: int, rate: float, seed: int) -> TrainerOptions:
+    return TrainerOptions(
+        steps=steps,
+        batch=batch,
+        learning_rate=rate,
+        schedule="linear",
+        warm_up=min(10, steps),
+        seed=seed,
+        engine=engine,
+    )
+
+
+def _tuned(
+    examples: Examples,
+    base: generators.MiniatureGenerator,
+    sources: tuple[str, ...],
+    method: FlowDPO,
+    adapter: Literal["lora", "full"],
+    trainer: TrainerOptions,
+    resources: Resources,
+) -> Tune:
+    """The policy, tuned on the pairs of the sources."""
+    return Tune(
+        examples=examples,
+        sources=sources,
+        policy=MiniatureFamily(weights=base.weights),
+        architecture=ARCHITECTURE,
+        method=method,
+        adapter=Full() if adapter == "full" else LoRA(),
+        # The sampler of eight steps never goes below t = 0.3; what happens there only makes the policy drift.
+        times=UniformTimes(low=0.25),
+        trainer=trainer,
+        resources=resources,
+    )
+
+
+def _reward(examples: Examples, base: generators.MiniatureGenerator, held_out: float, *, steps: int, seed: int) -> Reward:
+    """The reward model on the policy's backbone, measured on a share of the training prompts."""
+    trainer = TrainerOptions(
+        steps=steps,
+        learning_rate=5e-4,
+        schedule="cosine",
+        warm_up=min(20, steps - 1),
+        seed=seed,
+        engine=EngineOptions(kind="torch"),
+    )
+    return Reward(examples=examples, policy=MiniatureFamily(weights=base.weights), held_out=held_out, trainer=trainer)
+
+
+def _evaluated(
+    captions: WritePrompts,
+    arms: tuple[generators.MiniatureGenerator, ...],
+    voting: tuple[VlmJuror, ...],
+    reward: Reward,
+    *,
+    seed: int,
+    resources: Resources,
+) -> Evaluate:
+    """The arms on the held-out captions, with the same captions, seeds and samplers: they differ in their weights alone."""
+    shown = Render(
+        prompts=captions,
+        roster=arms,
+        splits=("evaluation",),
+        seeds="shared",
+        seed=seed,
+        resources=resources,
+        label=EVALUATION,
+    )
+    pairs = PairSamples(pictures=shown, label=EVALUATION)
+    votes = Judge(pairs=pairs, pictures=shown, jury=voting, resources=resources, label=EVALUATION)
+    scores = ScoreSamples(
+        pictures=shown,
+        prompts=captions,
+        scorers=(Checker(), reward.scorer(noises=1)),
+        resources=resources,
+        label=EVALUATION,
+    )
+    return Evaluate(
+        prompts=captions,
+        pictures=shown,
+        baseline=arms[0].name,
+        scores=(scores,),
+        jury=Label(pairs=pairs, votes=votes, label=EVALUATION),
+        seed=seed,
+    )
 
 
 def miniature(
@@ -114,80 +227,15 @@ def miniature(
     _require_learnable(sources, drawn)
     voting = _chosen(jury, jurors.shipped(engine=ENGINES[juror_engine]), "--jury")
     base = next(one for one in generators.shipped() if one.name == POLICY)
-    policy = MiniatureFamily(weights=base.weights)
     captions = WritePrompts(source=Grammar(train=prompts, evaluation=evaluation, seed=seed))
-    pictures = Render(prompts=captions, roster=drawn, samples={POLICY: policy_samples}, resources=resources)
-    paired = PairSamples(pictures=pictures, per_prompt=other_pairs, focus=sources)
-    votes = Judge(pairs=paired, pictures=pictures, jury=voting, resources=resources)
-    labels = Label(pairs=paired, votes=votes)
-    arena = Arena(labels=labels)
-    encoded = Encode(
-        pairs=paired,
-        pictures=pictures,
-        encoders=Encoders(family=policy),
-        buckets=Buckets(area=SIZE**2, multiple=SIZE),
-        shard_rows=512,
-        resources=resources,
-    )
-    examples = Examples(labels=labels, encoded=encoded)
-    rate = learning_rate if learning_rate is not None else {"full": 2e-4, "lora": 1e-3}[adapter]
+    loop = _loop(captions, drawn, voting, base, (policy_samples, other_pairs), sources, resources)
+    examples = Examples(labels=loop.labels, encoded=loop.encoded)
+    reward = _reward(examples, base, held_out, steps=reward_steps, seed=seed)
     engine = EngineOptions(kind="torch") if zero == "0" else EngineOptions(zero=int(zero))  # type: ignore[arg-type]
-    tuned = Tune(
-        examples=examples,
-        sources=sources,
-        policy=policy,
-        architecture=ARCHITECTURE,
-        method=FlowDPO(beta=beta),
-        adapter=Full() if adapter == "full" else LoRA(),
-        # The sampler of eight steps never goes below t = 0.3; what happens there only makes the policy drift.
-        times=UniformTimes(low=0.25),
-        trainer=TrainerOptions(
-            steps=steps,
-            batch=batch,
-            learning_rate=rate,
-            schedule="linear",
-            warm_up=min(10, steps),
-            seed=seed,
-            engine=engine,
-        ),
-        resources=Resources(workers=tune_workers, gpus=gpus),
-    )
-    reward_trainer = TrainerOptions(
-        steps=reward_steps,
-        learning_rate=5e-4,
-        schedule="cosine",
-        warm_up=min(20, reward_steps - 1),
-        seed=seed,
-        engine=EngineOptions(kind="torch"),
-    )
-    reward = Reward(examples=examples, policy=policy, held_out=held_out, trainer=reward_trainer)
-    # The same captions, seeds and samplers for both arms: they differ in their weights alone.
+    trainer = _trainer(engine, steps=steps, batch=batch, rate=learning_rate or RATES[adapter], seed=seed)
+    on = Resources(workers=tune_workers, gpus=gpus)
+    tuned = _tuned(examples, base, sources, FlowDPO(beta=beta), adapter, trainer, on)
     arms = (base, base.tuned(Made(stage=tuned), adapter=adapter))
-    shown = Render(
-        prompts=captions,
-        roster=arms,
-        splits=("evaluation",),
-        seeds="shared",
-        seed=seed,
-        resources=resources,
-        label=EVALUATION,
-    )
-    shown_pairs = PairSamples(pictures=shown, label=EVALUATION)
-    shown_votes = Judge(pairs=shown_pairs, pictures=shown, jury=voting, resources=resources, label=EVALUATION)
-    scores = ScoreSamples(
-        pictures=shown,
-        prompts=captions,
-        scorers=(Checker(), reward.scorer(noises=1)),
-        resources=resources,
-        label=EVALUATION,
-    )
-    evaluated = Evaluate(
-        prompts=captions,
-        pictures=shown,
-        baseline=base.name,
-        scores=(scores,),
-        jury=Label(pairs=shown_pairs, votes=shown_votes, label=EVALUATION),
-        seed=seed,
-    )
-    report = Report(labels=labels, arena=arena, reward=reward, tune=tuned, evaluate=evaluated)
+    evaluated = _evaluated(captions, arms, voting, reward, seed=seed, resources=resources)
+    report = Report(labels=loop.labels, arena=loop.arena, reward=reward, tune=tuned, evaluate=evaluated)
     return Gated(evaluate=evaluated, report=report)

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -21,20 +19,11 @@ from actors.training.trackers.weights_and_biases import WandB
 from infra.config import Config, ConfigError
 from infra.dag.stage import Resources
 from infra.store.files import Folder
-from pipelines.algorithms.diffusion.flow import LogitNormalTimes, TimeSampler, UniformTimes
 from pipelines.algorithms.preference.methods import AnyMethod
 from pipelines.algorithms.preference.scalarisation import Scalarisation
 from pipelines.exchange.formats import FormatName, renames
-from pipelines.models.adapter import Full, LoRA
-from pipelines.models.families.base import Family
-from pipelines.models.families.flux import FLUX
-from pipelines.models.families.sd3 import SD3
-from pipelines.models.families.sd15 import SD15
-from pipelines.models.families.sdxl import SDXL
-from pipelines.models.memory import Architecture
-from pipelines.models.sizes import ARCHITECTURES, PUBLISHED
-from pipelines.models.weights import Hub
 from pipelines.recipes.parts.checks import require_dimensions, require_draws, require_lengths
+from pipelines.recipes.parts.model import Model
 from pipelines.stages.arena import Arena
 from pipelines.stages.encode import Encode, Encoders
 from pipelines.stages.examples import Examples
@@ -83,57 +72,6 @@ class Source(Config):
         rank = self.rank or 64
         given: dict[str, Any] = {"weights": self.weights, "revision": self.revision, "adapter": adapter}
         return Model(name=name, rank=rank, alpha=2.0 * rank, **given)
-
-
-@dataclass(frozen=True)
-class Model:
-    """A generator and what of it is trained."""
-
-    name: str
-    """A published architecture."""
-    weights: str
-    """Folder or hub id; "": the published one."""
-    revision: str
-    adapter: Literal["lora", "full"]
-    rank: int = 64
-    alpha: float = 128.0
-
-    @property
-    def size(self) -> Architecture:
-        """The published size, which knows the class of the family."""
-        return ARCHITECTURES[self.name]
-
-    @cached_property
-    def family(self) -> Family:
-        """The generator: its family with its weights."""
-        return self.size.family(weights=self.source())
-
-    @property
-    def diffusion(self) -> bool:
-        """Whether it predicts noise, and not a velocity."""
-        return self.size.family in (SD15, SDXL)
-
-    def source(self) -> Folder | Hub:
-        """Where its weights are; raises ConfigError for a path that is not there."""
-        given = self.weights or PUBLISHED[self.name]
-        if Path(given).is_dir():
-            return Folder(path=given)
-        if given.startswith(("/", ".", "~")) or given.count("/") != 1:
-            raise ConfigError(f"--weights {given}: no such folder, and no hub id (OWNER/NAME); give one of both")
-        return Hub(repo=given, revision=self.revision)
-
-    def trained(self) -> LoRA | Full:
-        """The adapter."""
-        return LoRA(rank=self.rank, alpha=self.alpha) if self.adapter == "lora" else Full()
-
-    def times(self) -> TimeSampler:
-        """Noise levels: uniform over a diffusion's steps and for video; for SD3 and FLUX as they were trained.
-
-        ViPO does not say how it draws them: logit-normal times with the scheduler's shift are Salon's choice.
-        """
-        if self.size.family in (SD3, FLUX):
-            return LogitNormalTimes(shift="generator")
-        return UniformTimes(low=0.0, high=1.0)
 
 
 @dataclass(frozen=True)
@@ -303,19 +241,7 @@ def stage(
     resources = Resources(workers=setup.workers, gpus=setup.gpus)
     errors = None
     if setup.draws:
-        errors = ReferenceErrors(
-            examples=examples,
-            policy=model.family,
-            start=start,
-            dtype=setup.dtype,
-            times=model.times(),
-            draws=setup.draws,
-            seed=setup.seed,
-            caption_dropout=run.caption_dropout,
-            flips=data.flips,
-            guidance=guidance,
-            resources=resources,
-        )
+        errors = _reference_errors(examples, model, data, run, setup=setup, start=start, guidance=guidance)
     return Tune(
         label=label,
         examples=examples,
@@ -331,23 +257,46 @@ def stage(
         caption_dropout=run.caption_dropout,
         flips=data.flips,
         guidance=guidance,
-        trainer=TrainerOptions(
-            steps=run.steps,
-            batch=run.batch,
-            epochs=run.epochs,
-            learning_rate=run.learning_rate,
-            schedule=run.schedule,
-            warm_up=run.warm_up,
-            optimizer=run.optimizer,
-            engine=setup.engine(run.optimizer),
-            ema=setup.ema,
-            seed=setup.seed,
-            micro_batch=setup.micro_batch,
-            preview_every=setup.preview_every,
-        ),
+        trainer=_trainer(run, setup),
         checkpointing=True,
         previews=previews,
         trackers=setup.trackers(),
         comfyui=setup.comfyui,
         resources=resources,
+    )
+
+
+def _reference_errors(
+    examples: Examples, model: Model, data: Data, run: Run, *, setup: Setup, start: Trained | None, guidance: float
+) -> ReferenceErrors:
+    """The reference's errors on `setup.draws` fixed draws of each pair, under the settings of the training."""
+    return ReferenceErrors(
+        examples=examples,
+        policy=model.family,
+        start=start,
+        dtype=setup.dtype,
+        times=model.times(),
+        draws=setup.draws,
+        seed=setup.seed,
+        caption_dropout=run.caption_dropout,
+        flips=data.flips,
+        guidance=guidance,
+        resources=Resources(workers=setup.workers, gpus=setup.gpus),
+    )
+
+
+def _trainer(run: Run, setup: Setup) -> TrainerOptions:
+    return TrainerOptions(
+        steps=run.steps,
+        batch=run.batch,
+        epochs=run.epochs,
+        learning_rate=run.learning_rate,
+        schedule=run.schedule,
+        warm_up=run.warm_up,
+        optimizer=run.optimizer,
+        engine=setup.engine(run.optimizer),
+        ema=setup.ema,
+        seed=setup.seed,
+        micro_batch=setup.micro_batch,
+        preview_every=setup.preview_every,
     )

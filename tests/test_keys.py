@@ -1,0 +1,38 @@
+"""The identity of every node of every recipe: what would silently be computed anew, or taken for something else.
+
+`keys.json` beside this file is the list. A key that changes is a change of that file in the same commit, with the reason in
+its message; `python -m tests.test_keys` writes the file anew.
+"""
+
+import json
+from importlib import import_module
+from pathlib import Path
+
+from infra.dag.stage import topological
+from jobs.arguments import recipe_names
+
+KEYS = Path(__file__).with_name("keys.json")
+
+
+def identities() -> dict[str, dict[str, str]]:
+    """The key of every node of every recipe with its default flags."""
+    found = {}
+    for name in recipe_names():
+        target = getattr(import_module(f"pipelines.recipes.{name}"), name)()
+        found[name] = {stage.node: stage.key for stage in topological(target)}
+    return found
+
+
+def test_no_identity_has_changed_unnoticed():
+    known, now = json.loads(KEYS.read_text()), identities()
+    changed = [
+        f"{recipe}: {node}"
+        for recipe in sorted(known.keys() | now.keys())
+        for node in sorted(known.get(recipe, {}).keys() | now.get(recipe, {}).keys())
+        if known.get(recipe, {}).get(node) != now.get(recipe, {}).get(node)
+    ]
+    assert not changed, f"these nodes have another identity: {changed}; if it is meant, python -m tests.test_keys"
+
+
+if __name__ == "__main__":
+    KEYS.write_text(json.dumps(identities(), indent=1, sort_keys=True) + "\n")
