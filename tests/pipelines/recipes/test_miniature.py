@@ -10,22 +10,33 @@ import pyarrow as pa
 import pytest
 
 from actors.executor import RayExecutor
+from actors.media import encode_png
 from infra.dag.plan import HIT, PARTIAL, CachePolicy, Planner
 from infra.dag.run import Runner
 from infra.dag.selection import Selection
 from infra.dag.source import Sources
 from infra.dag.stage import topological
 from infra.store.artifacts import Store
+from infra.store.files import Folder
+from infra.store.garbage import Collector
 from infra.store.runs import run_named
 from infra.store.views import Database
+from pipelines.miniature.family import MiniatureFamily
 from pipelines.miniature.gallery import chosen, draw, newest
 from pipelines.miniature.world.draw import SIZE
+from pipelines.models.adapter import LoRA
+from pipelines.models.generators.generator import Request
+from pipelines.models.weights import Made
 from pipelines.recipes.miniature import miniature
 from pipelines.schemas.evaluation import EvaluationSummary, GateReason
 from pipelines.schemas.samples import Picture
 from pipelines.schemas.training import Example
 from pipelines.schemas.votes import Pair, Preference, Vote
+from pipelines.stages.encode import Encode, Encoders
+from pipelines.stages.render import Render
+from pipelines.stages.tune import Tune
 from tests.benchmarks.quiet import Quiet
+from tests.support.places import NOWHERE
 
 STAGES = ["prompts", "render", "pair", "judge", "label", "arena", "encode", "examples"]
 STAGES += ["reward", "tune", "evaluate", "report", "gate"]
@@ -223,3 +234,42 @@ def test_the_same_pictures_come_from_any_shard_size(finished, executor, tmp_path
     there = other.artifact(small).table(Picture).sort_by("id")
     here = store.artifact(stage("render")).table(Picture).sort_by("id")
     assert isinstance(there, pa.Table) and there.equals(here)
+
+
+def test_what_stages_trained_renders_and_encodes_through_the_store_and_is_kept_with_what_used_it(finished, executor):
+    store, _ = finished
+    tune, prompts, encode = stage("tune"), stage("prompts"), stage("encode")
+    options = {name: getattr(tune, name) for name in Tune.model_fields}
+    adapter = Tune(**options | {"adapter": LoRA(), "label": "adapter"})
+    policy = next(one for one in stage("render").roster if one.name == "policy")
+    adapted = policy.tuned(Made(stage=adapter), adapter="lora", name="adapted")
+    whole = policy.tuned(Made(stage=tune), adapter="full", name="whole")
+    render = Render(prompts=prompts, roster=(policy, adapted, whole), splits=("evaluation",), label="made")
+    encoders = Encoders(family=MiniatureFamily(weights=Made(stage=tune)))
+    latents = Encode(pictures=render, encoders=encoders, buckets=encode.buckets, label="latents")
+    Runner(store, executor, Quiet(), recipe="made", name="made").run(latents, Selection())
+
+    pictures = store.artifact(render).rows(Picture)
+    shown = {(row.prompt_id, row.generator): row.image.bytes for row in pictures}
+    assert len(shown) == 3 * SMALL["evaluation"]
+    folder = Folder(path=str(store.artifact(adapter).weights()))
+    prompt = next(row for row in prompts_of(store) if row["split"] == "evaluation")
+    seed = next(
+        row.seed
+        for row in store.artifact(render).rows(Picture)
+        if (row.prompt_id, row.generator) == (prompt["id"], "adapted")
+    )
+    alone = policy.tuned(folder, adapter="lora").open("cpu", NOWHERE).pictures([Request(prompt["text"], seed)])
+    assert encode_png(alone[0]).bytes == shown[prompt["id"], "adapted"]
+
+    def parents(node):
+        return {parent.key for parent in store.artifact(node).record.parents.values()}
+
+    assert parents(render) == {prompts.key, tune.key, adapter.key} and parents(latents) == {render.key, tune.key}
+    waste = {found.path for found in Collector(store, keep_runs=1).waste()}
+    assert not waste & {store.directory(one) for one in topological(latents)}
+    assert store.directory(stage("evaluate")) in waste
+
+
+def prompts_of(store):
+    return store.artifact(stage("prompts")).table(stage("prompts").row).to_pylist()
