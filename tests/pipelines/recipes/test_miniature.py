@@ -33,6 +33,7 @@ from pipelines.schemas.samples import Picture
 from pipelines.schemas.training import Example
 from pipelines.schemas.votes import Pair, Preference, Vote
 from pipelines.stages.encode import Encode, Encoders
+from pipelines.stages.pair import PairSamples
 from pipelines.stages.render import Render
 from pipelines.stages.tune import Tune
 from tests.benchmarks.quiet import Quiet
@@ -246,7 +247,8 @@ def test_what_stages_trained_renders_and_encodes_through_the_store_and_is_kept_w
     whole = policy.tuned(Made(stage=tune), adapter="full", name="whole")
     render = Render(prompts=prompts, roster=(policy, adapted, whole), splits=("evaluation",), label="made")
     encoders = Encoders(family=MiniatureFamily(weights=Made(stage=tune)))
-    latents = Encode(pictures=render, encoders=encoders, buckets=encode.buckets, label="latents")
+    pairs = PairSamples(pictures=render, label="made")
+    latents = Encode(pairs=pairs, pictures=render, encoders=encoders, buckets=encode.buckets, label="latents")
     Runner(store, executor, Quiet(), recipe="made", name="made").run(latents, Selection())
 
     pictures = store.artifact(render).rows(Picture)
@@ -265,7 +267,7 @@ def test_what_stages_trained_renders_and_encodes_through_the_store_and_is_kept_w
     def parents(node):
         return {parent.key for parent in store.artifact(node).record.parents.values()}
 
-    assert parents(render) == {prompts.key, tune.key, adapter.key} and parents(latents) == {render.key, tune.key}
+    assert parents(render) == {prompts.key, tune.key, adapter.key} and parents(latents) == {pairs.key, render.key, tune.key}
     waste = {found.path for found in Collector(store, keep_runs=1).waste()}
     assert not waste & {store.directory(one) for one in topological(latents)}
     assert store.directory(stage("evaluate")) in waste
