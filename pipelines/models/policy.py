@@ -15,10 +15,11 @@ import numpy as np
 from actors.training.engines.engine import Cast, uncast
 from infra.config import ConfigError
 from infra.lazy import lazy
-from pipelines.models.adapter import Full, LoRA, Start, peft_config, read_lora, refuse_other, refuse_unmatched
+from pipelines.models.adapter import LORA_FILE, Full, LoRA, Start, peft_config, read_lora, refuse_other, refuse_unmatched
 from pipelines.models.comfyui import write_comfyui
 from pipelines.models.exact import load_exactly, refuse_unequal
 from pipelines.models.families.base import Condition, Family, read_index
+from pipelines.models.safetensors_header import sort_metadata
 from pipelines.models.weights import INDEX
 
 if TYPE_CHECKING:
@@ -162,6 +163,7 @@ class Policy:
         metadata = peft_config(self.adapter, targets=targets).to_dict()
         metadata |= {"target_modules": sorted(targets), "lora_dropout": 0.0}
         self.loaded.save_lora(layers, metadata=metadata, folder=folder)
+        sort_metadata(folder / LORA_FILE)
         if comfyui:
             write_comfyui(layers, names=self.family.comfyui_names, alpha=self.adapter.alpha, folder=folder)
 
