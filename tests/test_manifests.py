@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import yaml
 
+from infra.dag.stage import topological
 from jobs.cli import COMMANDS
+from jobs.recipes import call_recipe, load_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -85,9 +87,29 @@ def test_every_make_target_of_the_readme_exists():
     assert set(re.findall(r"(?m)(?:^|`)make ([a-z][a-z-]+)", every)) <= targets
 
 
+def example_with(words):
+    return next(code for code in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if words in code)
+
+
+def test_the_example_recipe_is_one_and_its_dag_is_the_one_it_says(tmp_path, monkeypatch):
+    (tmp_path / "readme_recipe.py").write_text(example_with("def mine"))
+    (tmp_path / "prompts.txt").write_text("a cat\na dog on a cat\n")
+    (tmp_path / "my-lora").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    target = call_recipe(load_recipe("readme_recipe:mine"), {"steps": 4})
+    nodes = [stage.node for stage in topological(target)]
+    assert nodes == ["prompts", "render", "pair", "judge", "label", "arena"]
+    assert target.labels.pairs.pictures.roster[1].steps == 4
+
+
+def test_the_readme_is_short():
+    assert README.count("\n") <= 220
+
+
 def test_the_example_algorithm_works_as_printed():
     panel = importlib.import_module("pipelines.algorithms.voting.panel")
-    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    code = example_with("class TwoThirds")
     names = dict(vars(panel))
     exec(compile(code, "README.md", "exec", flags=annotations_flag(), dont_inherit=True), names)
     a, b, tie = 0, 1, panel.TIE
