@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 from enum import Enum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -75,16 +76,21 @@ def group_id(text: str) -> str:
 
 def row_id(group: str, *parts: str | int) -> str:
     """Content id of a row: the group's 12 characters, then 20 of a hash over everything else that determines the row."""
-    joined = "\x1f".join(str(part) for part in parts)
+    joined = "\x1f".join(map(str, parts))
     return group[:GROUP_LENGTH] + hashlib.sha256(joined.encode()).hexdigest()[:20]
 
 
 def group_of(maker: str, prompt_id: str) -> str:
     """The group of what one generator or juror makes: by maker first, so that a shard needs one model; then by prompt."""
-    return hashlib.sha256(maker.encode()).hexdigest()[:4] + prompt_id[:8]
+    return _start_of(maker) + prompt_id[:8]
+
+
+@lru_cache(maxsize=4096)
+def _start_of(maker: str) -> str:
+    return hashlib.sha256(maker.encode()).hexdigest()[:4]
 
 
 def seed_of(*parts: str | int) -> int:
     """A seed in [0, 2^63) from what it belongs to: never from a position in a batch or a worker."""
-    joined = "\x1f".join(str(part) for part in parts)
+    joined = "\x1f".join(map(str, parts))
     return int.from_bytes(hashlib.sha256(joined.encode()).digest()[:8], "big") >> 1

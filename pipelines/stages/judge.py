@@ -121,6 +121,11 @@ class Judge(RowStage):
         columns = zip(*rows, strict=True) if rows else ((),) * len(COLUMNS)
         return pa.table([pa.array(values, pa.string()) for values in columns], names=list(COLUMNS))
 
+    def count(self, inputs: Inputs) -> int:
+        """Each pair by each juror in both orders, in each of the juror's dimensions."""
+        asked = len(ORDERS) * sum(len(juror.dimensions) for juror in self.jury)
+        return asked * inputs.table(self.pairs, ["id"]).num_rows
+
     def looks_up(self) -> dict[str, Stage]:
         """The worker reads the pictures by id."""
         return {"picture_a": self.pictures, "picture_b": self.pictures}
