@@ -218,7 +218,7 @@ class Planner:
                 if rows is None and isinstance(stage, TableStage) and stage.cheap:
                     rows = self.foreseen.table(stage).num_rows
                 return rows, rows, 0, 1
-            if not self.store.siblings(stage) and (known := stage.count(self.foreseen)) is not None:
+            if not self.store.siblings(stage) and (known := stage.cell_count(self.foreseen)) is not None:
                 return known, known, 0, max(1, -(-known // stage.shard_rows))
             plan = plan_shards(
                 stage,

@@ -296,7 +296,7 @@ class RowStage(Stage):
     def cells(self, inputs: Inputs) -> pa.Table:
         """One cell a row, with a unique string column `id`."""
 
-    def count(self, inputs: Inputs) -> int | None:
+    def cell_count(self, inputs: Inputs) -> int | None:
         """The number of cells, where it is known without making them: `plan` asks where the store has nothing of it."""
         return None
 

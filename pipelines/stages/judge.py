@@ -121,7 +121,7 @@ class Judge(RowStage):
         columns = zip(*rows, strict=True) if rows else ((),) * len(COLUMNS)
         return pa.table([pa.array(values, pa.string()) for values in columns], names=list(COLUMNS))
 
-    def count(self, inputs: Inputs) -> int:
+    def cell_count(self, inputs: Inputs) -> int:
         """Each pair by each juror in both orders, in each of the juror's dimensions."""
         asked = len(ORDERS) * sum(len(juror.dimensions) for juror in self.jury)
         return asked * inputs.table(self.pairs, ["id"]).num_rows

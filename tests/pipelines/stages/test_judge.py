@@ -11,6 +11,6 @@ def test_the_number_of_votes_is_foreseen_without_making_their_cells(tmp_path):
     planner = Planner(Store(tmp_path), CachePolicy(), Sources(None))
     stages = {stage.node: stage for stage in topological(miniature(prompts=6, evaluation=6, policy_samples=3))}
     judge = stages["judge"]
-    assert judge.count(planner.foreseen) == judge.cells(planner.foreseen).num_rows > 0
+    assert judge.cell_count(planner.foreseen) == judge.cells(planner.foreseen).num_rows > 0
     plans = {name: planner.plan(stage) for name, stage in stages.items()}
-    assert (plans["judge"].rows, plans["judge"].to_do) == (judge.count(planner.foreseen),) * 2
+    assert (plans["judge"].rows, plans["judge"].to_do) == (judge.cell_count(planner.foreseen),) * 2
