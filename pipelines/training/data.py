@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from infra.config import ConfigError
 from infra.lazy import lazy
 from infra.store.artifacts import RowReader
+from pipelines.models.families.loaded import stack
 
 if TYPE_CHECKING:
     import torch
@@ -169,10 +170,9 @@ class OpenTrainingData:
         return self.ids[index].as_py()
 
     def texts(self, ids: Sequence[str], *, device: torch.device) -> dict[str, torch.Tensor]:
-        """The conditions of these texts, one row each."""
+        """The conditions of these texts, one row each, padded to the longest of them."""
         found = self.latents.get(ids)
-        names = found[ids[0]].keys()
-        return {name: torch.stack([found[one][name] for one in ids]).to(device) for name in names}
+        return {name: value.to(device) for name, value in stack([found[one] for one in ids]).items()}
 
     def batch(
         self,

@@ -16,12 +16,14 @@ from infra.store.files import Folder
 from pipelines.miniature.family import MiniatureFamily
 from pipelines.models.families.base import Family
 from pipelines.models.families.flux import FLUX
+from pipelines.models.families.qwen_image import QwenImage
 from pipelines.models.families.sd3 import SD3
 from pipelines.models.families.sd15 import SD15
 from pipelines.models.families.sdxl import SDXL
 from pipelines.models.families.wan import Wan
+from support import tiny_qwen
 
-KINDS: dict[str, type[Family]] = {kind.name: kind for kind in (SD15, SDXL, SD3, FLUX, Wan, MiniatureFamily)}
+KINDS: dict[str, type[Family]] = {kind.name: kind for kind in (SD15, SDXL, SD3, FLUX, QwenImage, Wan, MiniatureFamily)}
 FAMILIES = tuple(KINDS)
 TEXT_WIDTH = 32  # of every text encoder but CLIP's second one
 SECOND_WIDTH = 24
@@ -36,8 +38,14 @@ def family_at(name: str, folder: Path | str) -> Family:
 def write_tiny(family: str, folder: Path, *, seed: int = 0) -> Path:
     """Saves the family's tiny pipeline under `folder` and returns it; weights are given by the seed."""
     builders: dict[str, Callable[[], Any]] = {
-        "sd15": _sd15, "sdxl": _sdxl, "sd3": _sd3, "flux": _flux, "wan": _wan, "miniature": _miniature,
-    }  # fmt: skip
+        "sd15": _sd15,
+        "sdxl": _sdxl,
+        "sd3": _sd3,
+        "flux": _flux,
+        "qwen-image": tiny_qwen.qwen_image,
+        "wan": _wan,
+        "miniature": _miniature,
+    }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         pipeline = builders[family]()

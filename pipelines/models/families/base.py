@@ -34,8 +34,6 @@ Condition = dict[str, "torch.Tensor"]
 Parts = Literal["denoiser", "encoders", "decoder", "all"]
 """What is loaded beside the scheduler: the denoiser; the text encoders; the VAE (which encodes, too); all three."""
 
-VAE_FACTOR = 8  # pixels per latent value, along each side, of every published VAE of these families
-
 
 class Family(Config, ABC):
     """A generator of one architecture: its class says how it is used, and `weights` which one it is."""
@@ -58,6 +56,8 @@ class Family(Config, ABC):
     frame_rate: ClassVar[float | None] = None
     """Frames per second of the clips that it was trained on; None: pictures only."""
     has_vae: ClassVar[bool] = True
+    vae_factor: ClassVar[int] = 8
+    """Pixels per latent value along each side, of every published VAE of the family."""
     joint_text: ClassVar[bool] = False
     """Whether texts pass through the denoiser's blocks as a second stream, as in SD3: `context_embedder` makes it, and each
     of `transformer_blocks` returns (text, picture)."""
@@ -122,10 +122,11 @@ class Family(Config, ABC):
     def latent_shape(self, *, frames: int, height: int, width: int) -> tuple[int, ...]:
         """Shape of the latent of a picture (frames = 1) or clip of so many pixels, by the config of its VAE."""
         config = json.loads((self.folder / "vae" / "config.json").read_text())
-        plane = (height // VAE_FACTOR, width // VAE_FACTOR)
+        channels = config["z_dim"] if "z_dim" in config else config["latent_channels"]
+        plane = (height // self.vae_factor, width // self.vae_factor)
         if self.frame_multiple is None:
-            return (config["latent_channels"], *plane)
-        return (config["z_dim"], (frames - 1) // self.frame_multiple + 1, *plane)
+            return (channels, *plane)
+        return (channels, (frames - 1) // self.frame_multiple + 1, *plane)
 
     def vae_identity(self) -> dict[str, str]:
         """What decides its latents: class, config and values of the VAE. Latents of another one are of no use."""
@@ -178,8 +179,10 @@ class Family(Config, ABC):
             is_model = "scheduler" not in name and "tokenizer" not in name
             if is_model and next((folder / name).glob("*.safetensors"), None) is None:
                 raise ConfigError(f"{folder / name} holds no .safetensors file; save the pipeline with save_pretrained")
-        if "vae" in wanted and (factor := _vae_factor(_vae_config(folder))) != VAE_FACTOR:
-            raise ConfigError(f"{folder}: a latent of its VAE is {factor} px wide, {self.name} expects {VAE_FACTOR} px")
+        if "vae" in wanted and (factor := _vae_factor(_vae_config(folder), usual=self.vae_factor)) != self.vae_factor:
+            raise ConfigError(
+                f"{folder}: a latent of its VAE is {factor} px wide, {self.name} expects {self.vae_factor} px"
+            )
 
     def _dtypes(self, folder: Path, dtype: torch.dtype) -> torch.dtype | dict[str, torch.dtype]:
         """Half precision, but not for a VAE that says it overflows (SDXL's)."""
@@ -201,7 +204,9 @@ def _vae_config(folder: Path) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
-def _vae_factor(config: dict[str, Any]) -> int:
+def _vae_factor(config: dict[str, Any], *, usual: int) -> int:
     if "block_out_channels" in config:
         return 2 ** (len(config["block_out_channels"]) - 1)
-    return config.get("scale_factor_spatial", VAE_FACTOR)
+    if "scale_factor_spatial" in config:
+        return config["scale_factor_spatial"]
+    return 2 ** len(config["temperal_downsample"]) if "temperal_downsample" in config else usual

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from infra.lazy import lazy
 from pipelines.models.families.base import Condition, Family
 from pipelines.models.families.loaded import DenoiserCall
 from pipelines.models.families.picture_vae import LoadedPictures
-from pipelines.models.families.schedule import resolution_mu
+from pipelines.models.families.schedule import set_shifted
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +37,9 @@ class FLUX(Family):
 class LoadedFLUX(LoadedPictures):
     """Condition: `tokens` float[512, 4096] of T5 and `pooled` float[768] of CLIP."""
 
-    distilled: ClassVar = True
+    @property
+    def distilled(self) -> bool:
+        return True
 
     def encode_text(self, text: str) -> Condition:
         tokens, pooled, _ = self.pipeline.encode_prompt([text])
@@ -63,8 +63,7 @@ class LoadedFLUX(LoadedPictures):
         return unpack(answer, height=height, width=width)
 
     def set_timesteps(self, scheduler: Any, *, steps: int, shape: Sequence[int], device: torch.device) -> None:
-        mu = resolution_mu(scheduler.config, tokens=self.tokens(shape))
-        scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), device=device, mu=mu)
+        set_shifted(scheduler, steps=steps, tokens=self.tokens(shape), device=device)
 
 
 def pack(latents: torch.Tensor) -> torch.Tensor:

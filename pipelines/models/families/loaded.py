@@ -46,8 +46,8 @@ class LoadedFamily(ABC):
 
     patch: ClassVar[int] = 2
     """Latents a token of the denoiser, along each side; 1 where tokens do not shift times."""
-    distilled: ClassVar[bool] = False
-    """Whether guidance is an input of the denoiser and not a second prediction."""
+    unguided: ClassVar[float] = 1.0
+    """The guidance scale at which the condition alone is read."""
 
     def __init__(self, family: Family, *, pipeline: Any, dtype: torch.dtype) -> None:
         self.family = family
@@ -66,6 +66,15 @@ class LoadedFamily(ABC):
         if model is None:
             raise ConfigError(f"{self.family.folder} was loaded without its denoiser; load parts 'denoiser' or 'all'")
         return model
+
+    @property
+    def distilled(self) -> bool:
+        """Whether one prediction is guided already, and no second one is made: guidance is an input, or has no effect."""
+        return False
+
+    def guided(self, conditioned: torch.Tensor, unconditioned: torch.Tensor, *, guidance: float) -> torch.Tensor:
+        """Classifier-free guidance as the pipeline applies it, on predictions float[b, *latent]."""
+        return unconditioned + guidance * (conditioned - unconditioned)
 
     def time_shift(self, latent_shape: Sequence[int]) -> float:
         """Its scheduler's shift of training times for latents [..., h, w]; 1 for diffusion."""
@@ -185,5 +194,15 @@ class LoadedFamily(ABC):
 
 
 def stack(conditions: Sequence[Condition]) -> Condition:
-    """Unbatched conditions as one batch."""
-    return {name: torch.stack([each[name] for each in conditions]) for name in conditions[0]}
+    """Unbatched conditions as one batch.
+
+    Texts of different lengths are padded with zeros at their end, and `mask`, bool[b, length], says which tokens are
+    theirs; where all are of one length no mask is made.
+    """
+    lengths = [len(each["tokens"]) for each in conditions]
+    if len(set(lengths)) == 1:
+        return {name: torch.stack([each[name] for each in conditions]) for name in conditions[0]}
+    tokens = torch.nn.utils.rnn.pad_sequence([each["tokens"] for each in conditions], batch_first=True)
+    mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    other = {name: torch.stack([each[name] for each in conditions]) for name in conditions[0] if name != "tokens"}
+    return {"tokens": tokens, "mask": mask.to(tokens.device), **other}

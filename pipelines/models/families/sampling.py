@@ -37,8 +37,8 @@ def sample(
 ) -> torch.Tensor:
     """Latents fp32[b, *shape], where the model is; noise is drawn from each sample's seed on the CPU.
 
-    Without `negative`, or with guidance 1, the condition alone is read. A guidance-distilled denoiser is told the
-    guidance and reads no `negative`. Dropout is off meanwhile.
+    Without `negative`, or at the guidance scale that changes nothing (1; Z-Image: 0), the condition alone is read. A
+    guidance-distilled denoiser is told the guidance and reads no `negative`. Dropout is off meanwhile.
     """
     if len(conditions) != len(seeds):
         raise ConfigError(f"{len(conditions)} conditions but {len(seeds)} seeds; give one a sample")
@@ -52,8 +52,9 @@ def sample(
     else:
         x = x * scheduler.init_noise_sigma
     condition = stack(conditions)
-    guided = negative is not None and guidance != 1 and not loaded.distilled
-    free = stack([negative] * len(seeds)) if guided and negative is not None else None
+    guided = negative is not None and guidance != loaded.unguided and not loaded.distilled
+    # What is no text (a first frame) is read without the text, too.
+    free = stack([each | negative for each in conditions]) if guided and negative is not None else None
     # Schedulers that add noise at each step draw it from the same generators.
     drawn = {"generator": generators} if "generator" in inspect.signature(scheduler.step).parameters else {}
     training = model.training
@@ -79,7 +80,7 @@ def _guided(
     free: Condition | None,
     guidance: float,
 ) -> torch.Tensor:
-    """The conditioned answer, or free + guidance (conditioned - free), in fp32."""
+    """The conditioned answer, guided away from the one without a text where there is one, in fp32."""
     scaled = x if loaded.path.prediction == "flow" else scheduler.scale_model_input(x, timestep)
     times = timestep.to(x.device).expand(len(x))
 
@@ -89,5 +90,4 @@ def _guided(
     conditioned = asked(condition)
     if free is None:
         return conditioned
-    unconditioned = asked(free)
-    return unconditioned + guidance * (conditioned - unconditioned)
+    return loaded.guided(conditioned, asked(free), guidance=guidance)

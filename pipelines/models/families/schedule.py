@@ -11,9 +11,13 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from infra.config import ConfigError
 
 if TYPE_CHECKING:
+    import torch
+
     from pipelines.algorithms.diffusion.path import NoisePath
 
 FLOW_SCHEDULER = "FlowMatch"  # beginning of their class names
@@ -51,6 +55,12 @@ def resolution_mu(config: Mapping[str, Any], *, tokens: int) -> float:
     fewest, most = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
     low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
     return low + (high - low) * (tokens - fewest) / (most - fewest)
+
+
+def set_shifted(scheduler: Any, *, steps: int, tokens: int, device: torch.device) -> None:
+    """Prepares a flow scheduler for that many tokens as the pipelines with dynamic shifting do: from 1 to 1 / steps."""
+    mu = resolution_mu(scheduler.config, tokens=tokens)
+    scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), device=device, mu=mu)
 
 
 def time_shift(config: Mapping[str, Any], *, tokens: int) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from infra.lazy import lazy
-from pipelines.models.families.base import VAE_FACTOR, Condition, Family
+from pipelines.models.families.base import Condition, Family
 from pipelines.models.families.loaded import DenoiserCall
 from pipelines.models.families.picture_vae import LoadedPictures
 
@@ -46,7 +46,7 @@ class LoadedSDXL(LoadedPictures):
         return empty
 
     def denoise(self, model: nn.Module, call: DenoiserCall) -> torch.Tensor:
-        target = (VAE_FACTOR * call.x.shape[-2], VAE_FACTOR * call.x.shape[-1])
+        target = (self.family.vae_factor * call.x.shape[-2], self.family.vae_factor * call.x.shape[-1])
         sizes = [*(call.original_size or target), 0, 0, *target]  # original size, corner of the crop, size
         x, read = self.inputs(call)
         ids = torch.tensor(sizes, device=x.device, dtype=x.dtype).expand(len(x), -1)

@@ -5,16 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from infra.config import ConfigError
-from infra.lazy import lazy
 from pipelines.models.families.base import Condition, Family
 from pipelines.models.families.loaded import DenoiserCall, LoadedFamily
+from pipelines.models.families.normalised_vae import LoadedNormalised
 from pipelines.models.weights import INDEX
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-else:
-    torch = lazy("torch")
 
 TEXT_TOKENS = 512  # what the pipeline's own call asks for; `encode_prompt` alone would take 226
 
@@ -42,31 +40,13 @@ class Wan(Family):
         return LoadedWan(self, pipeline=pipeline, dtype=dtype)
 
 
-class LoadedWan(LoadedFamily):
+class LoadedWan(LoadedNormalised):
     """Condition: `tokens` float[512, 4096] of UMT5, zero after the text's end. Latents: [c, 1 + (f - 1) / 4, h/8, w/8]."""
 
     def encode_text(self, text: str) -> Condition:
         tokens, _ = self.pipeline.encode_prompt([text], do_classifier_free_guidance=False, max_sequence_length=TEXT_TOKENS)
         return {"tokens": tokens}
 
-    def encode_frames(self, frames: torch.Tensor) -> torch.Tensor:
-        vae = self.pipeline.vae
-        mean, std = _statistics(vae)
-        z = vae.encode(frames.to(vae.device, vae.dtype)).latent_dist.mode()
-        return (z.float() - mean) / std
-
-    def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
-        vae = self.pipeline.vae
-        mean, std = _statistics(vae)
-        z = latents.to(vae.device).float() * std + mean
-        return vae.decode(z.to(vae.dtype), return_dict=False)[0]
-
     def denoise(self, model: nn.Module, call: DenoiserCall) -> torch.Tensor:
         x, read = self.inputs(call)
         return model(hidden_states=x, timestep=call.timesteps, encoder_hidden_states=read["tokens"], return_dict=False)[0]
-
-
-def _statistics(vae: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation of the VAE's latents, [1, c, 1, 1, 1]."""
-    mean, std = (torch.tensor(each, device=vae.device) for each in (vae.config.latents_mean, vae.config.latents_std))
-    return mean.view(1, -1, 1, 1, 1), std.view(1, -1, 1, 1, 1)

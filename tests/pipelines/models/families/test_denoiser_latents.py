@@ -42,15 +42,17 @@ def test_statistics_of_an_sdxl_vae_are_those_of_the_pipeline(tiny):
     assert np.abs(loaded.decode(found).astype(int) - before).max() <= 1
 
 
-def test_wans_latents_are_normalised_as_its_pipeline_undoes(whole):
-    loaded, given = whole["wan"], pixels(frames=9)
+@pytest.mark.parametrize(("name", "frames"), [("wan", 9), ("qwen-image", 1)])
+def test_latents_with_statistics_are_normalised_as_the_pipeline_undoes(whole, name, frames):
+    loaded, given = whole[name], pixels(frames=frames)
     vae = loaded.pipeline.vae
     with torch.no_grad():
         mean = vae.encode(floats(given)).latent_dist.mean
     found = loaded.encode_pixels(given)
-    assert found.shape == (2, 4, 3, 4, 6)
-    shift, spread = (torch.tensor(each).view(1, 4, 1, 1, 1) for each in (vae.config.latents_mean, vae.config.latents_std))
-    torch.testing.assert_close(found * spread + shift, mean)
+    shape = loaded.family.latent_shape(frames=frames, height=32, width=48)
+    assert found.shape == (2, *shape)
+    shift, spread = (torch.tensor(each).view(1, -1, 1, 1, 1) for each in (vae.config.latents_mean, vae.config.latents_std))
+    torch.testing.assert_close(found.reshape(mean.shape) * spread + shift, mean)
     assert loaded.decode(found).shape == given.shape
 
 
@@ -59,7 +61,7 @@ def test_a_clips_first_latent_is_that_of_its_first_frame(whole):
     torch.testing.assert_close(loaded.encode_pixels(given)[:, :, :1], loaded.encode_pixels(given[:, :1]))
 
 
-@pytest.mark.parametrize("name", [*PICTURES, "wan"])
+@pytest.mark.parametrize("name", [*PICTURES, "qwen-image", "wan"])
 def test_decoding_gives_pixels_of_the_size_encoded(whole, name):
     given = pixels()
     found = whole[name].decode(whole[name].encode_pixels(given))

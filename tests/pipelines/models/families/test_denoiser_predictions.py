@@ -14,6 +14,7 @@ from support.tiny import FAMILIES, family_at
 
 TEXTS = ["a red circle", "two blue squares"]
 DIFFUSION = ("sd15", "sdxl")
+PACKED = ("flux", "qwen-image")  # as tokens of 2x2 latents, and told t itself
 SHAPES = dict.fromkeys(FAMILIES, (4, 4, 6)) | {"wan": (4, 2, 4, 6), "miniature": (3, 24, 24)}
 NEAR = {"rtol": 1e-4, "atol": 1e-5}
 
@@ -24,11 +25,13 @@ def called(loaded, *, guidance, steps=3, output_type="latent", **options):
     given = {"num_inference_steps": steps, "guidance_scale": guidance, "generator": seeds, "output_type": output_type}
     if loaded.family.name == "miniature":
         return loaded.pipeline(TEXTS, **given | {"output_type": "pt" if output_type == "latent" else "np"}).images
-    if loaded.family.name == "wan":
+    if loaded.family.frame_multiple is not None:
         given["num_frames"] = 5
+    if loaded.family.name == "qwen-image":
+        given |= {"guidance_scale": None, "true_cfg_scale": guidance, "negative_prompt": [""] * len(TEXTS)}
     found = loaded.pipeline(TEXTS, height=32, width=48, **given, **options)
-    found = found.frames if loaded.family.name == "wan" else found.images
-    if loaded.family.name == "flux" and output_type == "latent":
+    found = found.images if loaded.family.frame_multiple is None else found.frames
+    if loaded.family.name in PACKED and output_type == "latent":
         return unpack(found, height=4, width=6)
     return found
 
@@ -56,7 +59,7 @@ def test_a_prediction_is_what_the_pipeline_computes_at_that_time(whole, name):
     told = 3.5 if name == "flux" else 1.0
     condition = stack(loaded.encode_texts(TEXTS))
     for x, timestep, answer in overheard(loaded, guidance=told):
-        if name == "flux":
+        if name in PACKED:
             x, answer, timestep = unpack(x, height=4, width=6), unpack(answer, height=4, width=6), 1000 * timestep
         t = (timestep + 0.5 * (name in DIFFUSION)) / 1000  # any time within an integer step is that step
         sample = PathSample(x_t=x, target=x, t=t)
@@ -229,7 +232,15 @@ def test_half_precision_answers_as_single_does_by_dtype_and_by_autocast(tiny, na
         assert (found.float() - exact).square().mean() < 1e-3 * exact.square().mean()
 
 
-WIDTHS = {"sd15": (32,), "sdxl": (56, 24), "sd3": (64, 56), "flux": (32, 32), "wan": (32,), "miniature": (32, 32)}
+WIDTHS = {
+    "sd15": (32,),
+    "sdxl": (56, 24),
+    "sd3": (64, 56),
+    "flux": (32, 32),
+    "qwen-image": (32,),
+    "wan": (32,),
+    "miniature": (32, 32),
+}
 
 
 def predicted(loaded):
