@@ -4,7 +4,8 @@ Every game adds tau^2 to both variances, then conditions on the outcome. With ta
 hundred games, so it depends on their order, and sigma settles near 0.8 as in ArenaPO's tables; with tau = 0 nothing is
 forgotten, what is left of the order of the games can be averaged away, and sigma goes to 0.
 
-Plain floats in one loop: games are sequential, so arrays do not help, and numpy's scalars are slower.
+Plain floats in one loop: games are sequential, so arrays do not help, and numpy's scalars are slower. A shuffled order
+tells only how far strengths spread, and games that tau > 0 has forgotten need not be played for that: see `_centred`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,14 @@ from pydantic import Field, model_validator
 
 from infra.config import Config, ConfigError
 from pipelines.algorithms.rating.normal import ROOT_HALF, ROOT_TWO_OVER_PI, TAIL, hazard
+
+GAMES = 1000
+"""Last games of an order that are tried first, for each player, where the earlier ones may be forgotten."""
+FORGOTTEN = 1e-9
+"""Largest difference, in units of mu, that the games before the last ones may still make."""
+
+Games = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""int[games] winners and losers, and bool[games] whether it was a tie."""
 
 
 class GaussianRating(Config):
@@ -83,43 +92,78 @@ def rate(
     """
     if players < 2:
         raise ConfigError(f"a rating needs votes on 2 generators, got {players}; add one to the roster")
-    games = list(zip(first, second, choice, strict=True))
-    if options.draw_probability == 0 and (ties := sum(outcome == "tie" for *_, outcome in games)):
+    outcomes = np.asarray(choice, dtype=object)
+    ties = outcomes == "tie"
+    if options.draw_probability == 0 and ties.any():
         raise ConfigError(
-            f"GaussianRating: draw_probability = 0 leaves no room for ties, and {ties} of {len(games)} games are ties; "
-            "set it above 0, or leave ties out"
+            f"GaussianRating: draw_probability = 0 leaves no room for ties, and {ties.sum()} of {len(ties)} games are "
+            "ties; set it above 0, or leave ties out"
         )
-    runs = []
-    for turn in range(options.orders):
-        order = games if turn == 0 else [games[place] for place in generator.permutation(len(games)).tolist()]
-        runs.append(_play(order, players=players, options=options))
-    mus = list(zip(*(mu for mu, _ in runs), strict=True))
-    centred = [[value - fmean(mu) for value in mu] for mu, _ in runs]
-    kept = runs if options.average else runs[:1]
-    variances = zip(*(variance for _, variance in kept), strict=True)
+    seats = np.asarray(first, dtype=np.int64), np.asarray(second, dtype=np.int64)
+    turned = outcomes == "b"
+    games = np.where(turned, *seats[::-1]), np.where(turned, *seats), ties
+    runs = [_play(games, _start(players, options), options)]
+    centred = [_around_mean(runs[0][0])]
+    for _ in range(options.orders - 1):
+        order = generator.permutation(len(ties))
+        if options.average:
+            runs.append(_play(_taken(games, order), _start(players, options), options))
+            centred.append(_around_mean(runs[-1][0]))
+        else:
+            centred.append(_centred(games, order, players=players, options=options))
+    mus, variances = (zip(*every, strict=True) for every in zip(*runs, strict=True))
     return Strengths(
-        mu=[fmean(values[: len(kept)]) for values in mus],
+        mu=[fmean(values) for values in mus],
         sigma=[math.sqrt(fmean(values)) for values in variances],
         spread=[stdev(values) if len(values) > 1 else None for values in zip(*centred, strict=True)],
     )
 
 
-def _play(
-    games: Sequence[tuple[int, int, str]], *, players: int, options: GaussianRating
-) -> tuple[list[float], list[float]]:
+def _centred(games: Games, order: np.ndarray, *, players: int, options: GaussianRating) -> list[float]:
+    """Each player's mu minus the mean of all, after the games in this order.
+
+    With tau > 0 the differences between players forget their past at a geometric rate, so the last games alone give them.
+    How many that is depends on the games. Therefore they are played from two very different starts: once both end
+    alike, whatever came before would have ended there, too; otherwise twice as many are tried.
+    """
+    count = GAMES * players
+    while options.tau > 0 and 4 * count <= len(order):
+        last = _taken(games, order[-count:])
+        mu, variance = _start(players, options)
+        other = [value + (options.sigma if place % 2 else -options.sigma) for place, value in enumerate(mu)]
+        one = _around_mean(_play(last, (mu, variance), options)[0])
+        two = _around_mean(_play(last, (other, [0.25 * value for value in variance]), options)[0])
+        if max(abs(here - there) for here, there in zip(one, two, strict=True)) < FORGOTTEN:
+            return one
+        count *= 2
+    return _around_mean(_play(_taken(games, order), _start(players, options), options)[0])
+
+
+def _start(players: int, options: GaussianRating) -> tuple[list[float], list[float]]:
+    return [options.mu] * players, [options.sigma**2] * players
+
+
+def _taken(games: Games, order: np.ndarray) -> Games:
+    winners, losers, ties = games
+    return winners[order], losers[order], ties[order]
+
+
+def _around_mean(mu: Sequence[float]) -> list[float]:
+    mean = fmean(mu)
+    return [value - mean for value in mu]
+
+
+def _play(games: Games, start: tuple[list[float], list[float]], options: GaussianRating) -> tuple[list[float], list[float]]:
     """Means and variances after the games."""
-    mu = [options.mu] * players
-    variance = [options.sigma**2] * players
+    mu, variance = (list(values) for values in start)
     noise, drift = 2 * options.beta**2, options.tau**2
     tie_width = NormalDist().inv_cdf((1 + options.draw_probability) / 2) * math.sqrt(noise)
     sqrt, exp, erfc = math.sqrt, math.exp, math.erfc
-    for winner, loser, choice in games:
-        if choice == "b":
-            winner, loser = loser, winner
+    for winner, loser, tie in zip(*(column.tolist() for column in games), strict=True):
         won, lost = variance[winner] + drift, variance[loser] + drift
         total = won + lost + noise
         scale = sqrt(total)
-        if choice == "tie":
+        if tie:
             shift, shrink = _tie((mu[winner] - mu[loser]) / scale, width=tie_width / scale)
         else:
             x = (mu[winner] - mu[loser] - tie_width) / scale

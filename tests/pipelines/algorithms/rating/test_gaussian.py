@@ -131,6 +131,21 @@ def test_the_order_of_the_games_moves_a_mean_that_forgets_by_more_than_its_round
     assert np.mean(without.spread) < 0.1 * np.mean(with_tau.spread)
 
 
+@pytest.mark.parametrize("rare", [False, True])
+def test_the_spread_is_that_of_whole_orders_although_only_their_last_games_are_played(rare):
+    """A player with ten games in all is no exception: then all games are played."""
+    games = random_games(24_000, players=4, seed=8)
+    if rare:
+        games = [game for game in games if 3 not in game[:2]]
+        games[:10] = [(0, 3, "a")] * 10
+    rated = play(games, players=4, orders=4, generator=np.random.default_rng(7))
+    generator = np.random.default_rng(7)
+    orders = [games] + [[games[place] for place in generator.permutation(len(games))] for _ in range(3)]
+    mus = np.array([play(order, players=4).mu for order in orders])
+    whole = (mus - mus.mean(axis=1, keepdims=True)).std(axis=0, ddof=1)
+    assert rated.spread == pytest.approx(whole.tolist(), abs=1e-8)
+
+
 def test_one_order_says_nothing_of_the_spread():
     assert play([(0, 1, "a")], players=2).spread == [None, None]
 
