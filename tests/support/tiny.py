@@ -16,14 +16,18 @@ from infra.store.files import Folder
 from pipelines.miniature.family import MiniatureFamily
 from pipelines.models.families.base import Family
 from pipelines.models.families.flux import FLUX
+from pipelines.models.families.flux2 import FLUX2Klein
 from pipelines.models.families.qwen_image import QwenImage
 from pipelines.models.families.sd3 import SD3
 from pipelines.models.families.sd15 import SD15
 from pipelines.models.families.sdxl import SDXL
 from pipelines.models.families.wan import Wan
+from pipelines.models.families.z_image import ZImage
 from support import tiny_qwen
 
-KINDS: dict[str, type[Family]] = {kind.name: kind for kind in (SD15, SDXL, SD3, FLUX, QwenImage, Wan, MiniatureFamily)}
+KINDS: dict[str, type[Family]] = {
+    kind.name: kind for kind in (SD15, SDXL, SD3, FLUX, FLUX2Klein, QwenImage, ZImage, Wan, MiniatureFamily)
+}
 FAMILIES = tuple(KINDS)
 TEXT_WIDTH = 32  # of every text encoder but CLIP's second one
 SECOND_WIDTH = 24
@@ -42,7 +46,9 @@ def write_tiny(family: str, folder: Path, *, seed: int = 0) -> Path:
         "sdxl": _sdxl,
         "sd3": _sd3,
         "flux": _flux,
+        "flux2-klein": tiny_qwen.flux2_klein,
         "qwen-image": tiny_qwen.qwen_image,
+        "z-image": lambda: tiny_qwen.z_image(_flux_vae()),
         "wan": _wan,
         "miniature": _miniature,
     }
@@ -115,6 +121,10 @@ def _picture_vae(**options):
         latent_channels=4,
         **options,
     ).eval()
+
+
+def _flux_vae():
+    return _picture_vae(scaling_factor=0.3611, shift_factor=0.1159, use_quant_conv=False, use_post_quant_conv=False)
 
 
 def _unet(**options):
@@ -224,7 +234,7 @@ def _flux():
     )
     return FluxPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
-        vae=_picture_vae(scaling_factor=0.3611, shift_factor=0.1159, use_quant_conv=False, use_post_quant_conv=False),
+        vae=_flux_vae(),
         text_encoder=_clip(first),
         tokenizer=first,
         text_encoder_2=_t5(second),

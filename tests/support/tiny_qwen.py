@@ -1,8 +1,10 @@
-"""Tiny random pipelines whose texts go through one of Qwen's language models: Qwen-Image."""
+"""Tiny random pipelines whose texts go through one of Qwen's language models: Qwen-Image, FLUX.2 [klein] and Z-Image."""
 
 from __future__ import annotations
 
 from typing import Any
+
+import torch
 
 WIDTH = 32  # of the language models
 CHAT = (
@@ -76,6 +78,76 @@ def qwen_image():
         scheduler=scheduler,
         vae=vae.eval(),
         text_encoder=Qwen2_5_VLForConditionalGeneration(config).eval(),
+        tokenizer=tokenizer,
+        transformer=transformer.eval(),
+    )
+
+
+def _qwen3(tokenizer, *, layers: int):
+    from transformers import Qwen3Config
+
+    return Qwen3Config(**_sizes(tokenizer, layers=layers), head_dim=16)
+
+
+def flux2_klein():
+    """FLUX.2 [klein] before distillation; the running statistics of its VAE are not those of a fresh one."""
+    from diffusers import (
+        AutoencoderKLFlux2,
+        FlowMatchEulerDiscreteScheduler,
+        Flux2KleinPipeline,
+        Flux2Transformer2DModel,
+    )
+    from transformers import Qwen3ForCausalLM
+
+    tokenizer = qwen_tokenizer()
+    vae = AutoencoderKLFlux2(
+        block_out_channels=(8, 8, 8, 8), layers_per_block=1, latent_channels=4, norm_num_groups=4, sample_size=64
+    )
+    torch.nn.init.normal_(vae.bn.running_mean)
+    torch.nn.init.uniform_(vae.bn.running_var, 0.5, 2.0)
+    transformer = Flux2Transformer2DModel(
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=3 * WIDTH,
+        timestep_guidance_channels=16,
+        axes_dims_rope=(4, 4, 4, 4),
+        guidance_embeds=False,
+    )
+    return Flux2KleinPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
+        vae=vae.eval(),
+        text_encoder=Qwen3ForCausalLM(_qwen3(tokenizer, layers=28)).eval(),  # the pipeline reads layers 9, 18 and 27
+        tokenizer=tokenizer,
+        transformer=transformer.eval(),
+    )
+
+
+def z_image(vae):
+    """Z-Image, whose VAE is FLUX.1's."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, ZImagePipeline, ZImageTransformer2DModel
+    from transformers import Qwen3Model
+
+    tokenizer = qwen_tokenizer()
+    transformer = ZImageTransformer2DModel(
+        in_channels=4,
+        dim=32,
+        n_layers=2,
+        n_refiner_layers=1,
+        n_heads=2,
+        n_kv_heads=2,
+        cap_feat_dim=WIDTH,
+        axes_dims=[4, 6, 6],
+        axes_lens=[1024, 64, 64],
+    )
+    torch.nn.init.normal_(transformer.x_pad_token)
+    torch.nn.init.normal_(transformer.cap_pad_token)
+    return ZImagePipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=vae,
+        text_encoder=Qwen3Model(_qwen3(tokenizer, layers=2)).eval(),
         tokenizer=tokenizer,
         transformer=transformer.eval(),
     )

@@ -7,7 +7,7 @@ import torch
 from infra.config import ConfigError
 from support.tiny import family_at
 
-PICTURES = ("sd15", "sdxl", "sd3", "flux")
+PICTURES = ("sd15", "sdxl", "sd3", "flux", "z-image")
 
 
 def pixels(frames=1, height=32, width=48, *, count=2, seed=0):
@@ -61,7 +61,7 @@ def test_a_clips_first_latent_is_that_of_its_first_frame(whole):
     torch.testing.assert_close(loaded.encode_pixels(given)[:, :, :1], loaded.encode_pixels(given[:, :1]))
 
 
-@pytest.mark.parametrize("name", [*PICTURES, "qwen-image", "wan"])
+@pytest.mark.parametrize("name", [*PICTURES, "flux2-klein", "qwen-image", "wan"])
 def test_decoding_gives_pixels_of_the_size_encoded(whole, name):
     given = pixels()
     found = whole[name].decode(whole[name].encode_pixels(given))

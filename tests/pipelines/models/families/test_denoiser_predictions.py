@@ -1,6 +1,8 @@
 """What a loaded family computes is what its pipeline's own call computes."""
 
 import copy
+import json
+import shutil
 
 import numpy as np
 import pytest
@@ -15,12 +17,12 @@ from support.tiny import FAMILIES, family_at
 TEXTS = ["a red circle", "two blue squares"]
 DIFFUSION = ("sd15", "sdxl")
 PACKED = ("flux", "qwen-image")  # as tokens of 2x2 latents, and told t itself
-SHAPES = dict.fromkeys(FAMILIES, (4, 4, 6)) | {"wan": (4, 2, 4, 6), "miniature": (3, 24, 24)}
+SHAPES = dict.fromkeys(FAMILIES, (4, 4, 6)) | {"flux2-klein": (16, 2, 3), "wan": (4, 2, 4, 6), "miniature": (3, 24, 24)}
 NEAR = {"rtol": 1e-4, "atol": 1e-5}
 
 
 def called(loaded, *, guidance, steps=3, output_type="latent", **options):
-    """The pipeline's own call: texts in, one seed a sample."""
+    """The pipeline's own call: texts in, one seed a sample; latents as the family has them."""
     seeds = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
     given = {"num_inference_steps": steps, "guidance_scale": guidance, "generator": seeds, "output_type": output_type}
     if loaded.family.name == "miniature":
@@ -29,21 +31,40 @@ def called(loaded, *, guidance, steps=3, output_type="latent", **options):
         given["num_frames"] = 5
     if loaded.family.name == "qwen-image":
         given |= {"guidance_scale": None, "true_cfg_scale": guidance, "negative_prompt": [""] * len(TEXTS)}
-    found = loaded.pipeline(TEXTS, height=32, width=48, **given, **options)
+    found = loaded.pipeline(prompt=list(TEXTS), height=32, width=48, **given, **options)
     found = found.images if loaded.family.frame_multiple is None else found.frames
-    if loaded.family.name in PACKED and output_type == "latent":
-        return unpack(found, height=4, width=6)
-    return found
+    return family_latents(loaded, found) if output_type == "latent" else found
+
+
+def family_latents(loaded, latents):
+    """Latents that a pipeline's call returns, as the family has them."""
+    if loaded.family.name in PACKED:
+        return unpack(latents, height=4, width=6)
+    if loaded.family.name == "flux2-klein":
+        vae = loaded.pipeline.vae
+        return (torch.nn.functional.pixel_unshuffle(latents, 2) - vae.bn.running_mean.view(1, -1, 1, 1)) / torch.sqrt(
+            vae.bn.running_var.view(1, -1, 1, 1) + vae.config.batch_norm_eps
+        )
+    return latents
 
 
 def overheard(loaded, **options):
-    """(x, timestep, answer) of each call of the denoiser during the pipeline's own call."""
+    """(x, timestep, answer) of each call of the denoiser during the pipeline's own call, in the family's terms."""
     heard = []
 
     def listen(_, positional, named, answer):
+        if loaded.family.name == "z-image":  # lists, the time that is left, and the opposite direction
+            x, answer = (torch.stack(list(each)).squeeze(2) for each in (positional[0], answer[0]))
+            heard.append((x, 1000 * (1 - positional[1]), -answer))
+            return
         x = positional[0] if positional else named["hidden_states"]
         timestep = named["timestep"] if "timestep" in named else positional[-1]
-        heard.append((x.clone(), timestep.float().expand(2), answer[0].clone()))
+        x, timestep, answer = x.clone(), timestep.float().expand(2), answer[0].clone()
+        if loaded.family.name in PACKED:
+            x, answer, timestep = *(unpack(each, height=4, width=6) for each in (x, answer)), 1000 * timestep
+        if loaded.family.name == "flux2-klein":
+            x, answer, timestep = *(each.mT.unflatten(2, (2, 3)) for each in (x, answer)), 1000 * timestep
+        heard.append((x, timestep, answer))
 
     handle = loaded.model.register_forward_hook(listen, with_kwargs=True)
     try:
@@ -56,11 +77,9 @@ def overheard(loaded, **options):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_prediction_is_what_the_pipeline_computes_at_that_time(whole, name):
     loaded = whole[name]
-    told = 3.5 if name == "flux" else 1.0
+    told = {"flux": 3.5}.get(name, loaded.unguided)
     condition = stack(loaded.encode_texts(TEXTS))
     for x, timestep, answer in overheard(loaded, guidance=told):
-        if name in PACKED:
-            x, answer, timestep = unpack(x, height=4, width=6), unpack(answer, height=4, width=6), 1000 * timestep
         t = (timestep + 0.5 * (name in DIFFUSION)) / 1000  # any time within an integer step is that step
         sample = PathSample(x_t=x, target=x, t=t)
         with torch.no_grad():
@@ -135,6 +154,33 @@ def test_flux_is_told_its_guidance(whole):
     assert not torch.allclose(*found)
 
 
+def test_a_distilled_klein_is_not_guided(tiny, tmp_path):
+    folder = shutil.copytree(tiny["flux2-klein"], tmp_path / "distilled")
+    index = folder / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"is_distilled": True}))
+    loaded = family_at("flux2-klein", folder).load(parts="all", device="cpu", dtype=torch.float32)
+    given = {"shape": SHAPES["flux2-klein"], "steps": 4, "seeds": [1, 2], "negative": loaded.unconditional()}
+    found = loaded.sample(loaded.model, loaded.encode_texts(TEXTS), guidance=4.0, **given)
+    torch.testing.assert_close(found, called(loaded, guidance=4.0, steps=4), **NEAR)
+
+
+def test_the_shift_of_klein_is_that_of_fifty_steps(whole):
+    loaded = whole["flux2-klein"]
+    scheduler = copy.deepcopy(loaded.pipeline.scheduler)
+    loaded.set_timesteps(scheduler, steps=50, shape=(16, 64, 64), device="cpu")
+    expected = shift_times(torch.linspace(1, 0.02, 50), shift=loaded.time_shift((16, 64, 64)))
+    torch.testing.assert_close(scheduler.sigmas[:50].float(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_texts_of_different_lengths_are_padded_and_marked():
+    found = stack([{"tokens": torch.ones(length, 3), "pooled": torch.ones(2)} for length in (2, 4)])
+    assert found["mask"].tolist() == [[True, True, False, False], [True] * 4]
+    assert found["tokens"][0, 2:].abs().max() == 0
+    assert {name: tuple(value.shape) for name, value in found.items()} == {
+        "tokens": (2, 4, 3), "mask": (2, 4), "pooled": (2, 2),
+    }  # fmt: skip
+
+
 def test_packing_is_the_pipelines_and_unpacking_its_inverse(whole):
     pipeline, latents = whole["flux"].pipeline, torch.randn(2, 4, 6, 10)
     packed = pack(latents)
@@ -144,12 +190,12 @@ def test_packing_is_the_pipelines_and_unpacking_its_inverse(whole):
     assert torch.equal(positions(3, 5).float(), expected)
 
 
-@pytest.mark.parametrize("name", ["sd3", "flux", "wan", "miniature"])
+@pytest.mark.parametrize("name", ["sd3", "flux", "z-image", "wan", "miniature"])
 def test_the_shift_is_that_of_the_schedulers_own_times(whole, name):
     loaded, shape = whole[name], (4, 64, 64)
     scheduler = copy.deepcopy(loaded.pipeline.scheduler)
     loaded.set_timesteps(scheduler, steps=4, shape=shape, device="cpu")
-    uniform = torch.linspace(1, 0.25, 4) if name in ("flux", "miniature") else torch.linspace(1, 0.001, 5)[:-1]
+    uniform = torch.linspace(1, 0.25, 4) if name in ("flux", "z-image", "miniature") else torch.linspace(1, 0.001, 5)[:-1]
     if name == "sd3":
         uniform = torch.linspace(1, scheduler.config.shift / (1000 + scheduler.config.shift - 1), 4)
     expected = shift_times(uniform, shift=loaded.time_shift(shape))
@@ -232,13 +278,11 @@ def test_half_precision_answers_as_single_does_by_dtype_and_by_autocast(tiny, na
         assert (found.float() - exact).square().mean() < 1e-3 * exact.square().mean()
 
 
-WIDTHS = {
-    "sd15": (32,),
+WIDTHS = dict.fromkeys(FAMILIES, (32,)) | {
     "sdxl": (56, 24),
     "sd3": (64, 56),
     "flux": (32, 32),
-    "qwen-image": (32,),
-    "wan": (32,),
+    "flux2-klein": (96,),
     "miniature": (32, 32),
 }
 
