@@ -6,6 +6,7 @@ from importlib import import_module
 import pytest
 
 MODULES = [
+    "pipelines.algorithms.metrics.text_match",
     "pipelines.algorithms.preference.margin",
     "pipelines.algorithms.rating.gap",
     "pipelines.algorithms.rating.gaussian",
