@@ -34,7 +34,7 @@ from infra.dag.source import Sources, commit, libraries
 from infra.dag.stage import Lineage, RowStage, Stage, TableStage, topological
 from infra.store.artifacts import Store
 from infra.store.record import ParentRecord, Record, read_record
-from infra.store.runs import RunFile
+from infra.store.runs import WORKER_LOGS, RunFile
 from infra.store.tables import (
     DamagedFile,
     FileRecord,
@@ -106,7 +106,7 @@ class Runner:
     @property
     def worker_logs(self) -> Path:
         """The folder of the workers' logs: runs/NAME.workers."""
-        return self.store.root / "runs" / f"{self.name}.workers"
+        return self.store.root / "runs" / f"{self.name}{WORKER_LOGS}"
 
     def _begin(self) -> RunFile:
         """Claims the run's name, which may get a number, and begins its log."""

@@ -3,7 +3,7 @@
 Needed is what the files of the kept runs name, and all ancestors of that. While a run's file cannot be read, every artifact
 is needed: nobody knows which ones that run uses. A stage that some process is computing right now is left alone altogether:
 it may be taking rows over from artifacts that no run names. Unfinished artifacts are resumable work and stay unless asked
-for.
+for. The logs of a run go with its file, or after it where somebody deleted the file alone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 from infra.store.artifacts import ASIDE, Store
 from infra.store.record import NAME, read_record
-from infra.store.runs import Runs, read_runs
+from infra.store.runs import LOG, WORKER_LOGS, Runs, read_runs
 
 RECENT_S = 3600.0  # younger locks and temporary files may be about to be used
 
@@ -85,7 +85,7 @@ class Collector:
             found += self._of_artifact(directory, needed)
         for directory in self.store.retired():
             found += self._of_retired(directory)
-        return found + list(self._scratch()) + list(self._locks(needed)) + list(self._temporary())
+        return [*found, *self._logs(), *self._scratch(), *self._locks(needed), *self._temporary()]
 
     def _kept_runs(self, runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """The newest, and every one that may be in progress."""
@@ -103,11 +103,18 @@ class Collector:
         return self.store.root / "runs" / f"{run['name']}.json"
 
     def _run(self, run: dict[str, Any]) -> Iterator[Waste]:
-        """Its file, its log and its workers' logs."""
+        """Its file, its log and the logs of its workers."""
         path = self._run_path(run)
-        for kept in (path, path.with_suffix(".log"), path.with_suffix("")):
-            if kept.exists():
-                yield Waste(kept, "run not kept", bytes_below(kept))
+        for part in (path, path.with_suffix(LOG), path.with_suffix(WORKER_LOGS)):
+            if part.exists():
+                yield Waste(part, "run not kept", bytes_below(part))
+
+    def _logs(self) -> Iterator[Waste]:
+        """Logs of runs whose file is gone. The file is there before the logs are, also of a run that cannot be read."""
+        folder = self.store.root / "runs"
+        for path in sorted([*folder.glob(f"*{LOG}"), *folder.glob(f"*{WORKER_LOGS}")]):
+            if not path.with_suffix(".json").exists():
+                yield Waste(path, "log of no run", bytes_below(path))
 
     def _needed(self, runs: Sequence[dict[str, Any]]) -> set[tuple[str, str]]:
         """(stage, key) of what the runs name and of all it was made from."""

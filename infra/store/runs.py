@@ -1,7 +1,8 @@
 """Runs of a store: their files and logs, the newest run, a run by name, the artifact of a node of a run.
 
-{root}/runs/{name}.json   recipe, arguments, status, and the stages with their keys
-{root}/runs/{name}.log    every line that was printed, with its time
+{root}/runs/{name}.json      recipe, arguments, status, and the stages with their keys
+{root}/runs/{name}.log       every line that was printed, with its time
+{root}/runs/{name}.workers/  what its workers wrote
 
 A name belongs to one run: it is claimed by making the file, so that two runs of one second, or two with one name, never
 share one. A file that cannot be read is named and skipped.
@@ -23,6 +24,8 @@ from infra.store.record import read_record
 from infra.store.tables import write_atomic
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+LOG, WORKER_LOGS = ".log", ".workers"
+"""Suffixes of a run's log and of the folder of its workers' logs."""
 NEEDED = {"name": str, "started": str, "status": str, "stages": list}
 OF_STAGE = ("node", "stage", "key")
 
@@ -153,7 +156,7 @@ class RunFile:
         while True:
             chosen = base if number == 1 else f"{base}-{number}"
             path = folder / f"{chosen}.json"
-            claimed = cls(store, chosen, path, folder / f"{chosen}.log")
+            claimed = cls(store, chosen, path, folder / f"{chosen}{LOG}")
             try:
                 with path.open("x") as file:
                     begun = {"started": started.isoformat(timespec="milliseconds"), "status": "running", "stages": []}

@@ -98,6 +98,25 @@ def test_old_locks_go_with_their_artifacts(salon, own_store):
     assert len(list((own_store / "locks").iterdir())) == 3
 
 
+def test_logs_go_with_the_run_that_wrote_them_and_after_a_run_whose_file_was_deleted(salon, own_store):
+    runs = own_store / "runs"
+    for name in ("ten", "twelve", "deleted"):
+        (runs / f"{name}.workers").mkdir(exist_ok=True)
+        (runs / f"{name}.workers" / "squares-0.log").write_bytes(b"12345")
+    (runs / "deleted.log").write_bytes(b"12")
+    _, out, _ = salon("gc", "--dry-run", "--root", own_store)
+    assert freed(out) == 7 and "runs/deleted.workers" in out and "runs/deleted.log" in out
+    salon("gc", "--keep-runs", 1, "--root", own_store)
+    assert {path.name for path in runs.iterdir()} == {"twelve.json", "twelve.log", "twelve.workers"}
+
+
+def test_logs_of_a_run_that_cannot_be_read_stay(salon, own_store):
+    (own_store / "runs" / "ten.json").write_text("{")
+    (own_store / "runs" / "ten.workers").mkdir(exist_ok=True)
+    salon("gc", "--root", own_store)
+    assert (own_store / "runs" / "ten.workers").is_dir() and (own_store / "runs" / "ten.log").is_file()
+
+
 def test_bad_input(salon, own_store, tmp_path):
     assert salon("gc", "--root", tmp_path / "nowhere")[0] == 2
     status, _, message = salon("gc", "--keep-runs", 0, "--root", own_store)
