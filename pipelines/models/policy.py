@@ -89,16 +89,15 @@ class Policy:
         sample: PathSample,
         *,
         condition: Condition,
-        original_size: tuple[int, int] | None = None,
         guidance: float = 1.0,
     ) -> torch.Tensor:
         """The policy's prediction at x_t, float[b, *latent]; `model` is its denoiser as a training engine wrapped it.
 
-        `original_size`: (height, width) in pixels before resizing, for SDXL. `guidance`: of a distilled FLUX.
+        `guidance`: the guidance scale that a guidance-distilled denoiser (FLUX.1-dev) is given.
         """
         if isinstance(self.adapter, LoRA) and self.adapter.dropout:
             self.model.train(torch.is_grad_enabled())
-        return self.loaded.predict(model, sample, condition=condition, original_size=original_size, guidance=guidance)
+        return self.loaded.predict(model, sample, condition=condition, guidance=guidance)
 
     def reference_predict(
         self,
@@ -106,13 +105,12 @@ class Policy:
         sample: PathSample,
         *,
         condition: Condition,
-        original_size: tuple[int, int] | None = None,
         guidance: float = 1.0,
     ) -> torch.Tensor:
         """The reference's prediction, without gradient. ValueError for a policy that keeps no reference."""
         if self.reference == "none":
             raise ValueError("this policy keeps no reference; before its first step the policy is it")
-        options: dict[str, Any] = {"condition": condition, "original_size": original_size, "guidance": guidance}
+        options: dict[str, Any] = {"condition": condition, "guidance": guidance}
         with torch.no_grad():
             if self.frozen is not None:
                 return self.loaded.predict(self._aligned(), sample, **options)

@@ -53,6 +53,10 @@ class Encoded:
     width: int
     fps: float | None  # frames per second after resampling; None for a picture, a text, or where it is unknown
     flipped: bool  # whether left and right are exchanged
+    original_height: int | None  # pixels, before the picture was resized and cropped; None for a text
+    original_width: int | None
+    crop_top: int | None  # pixels of the resized picture above the crop; None for a text
+    crop_left: int | None  # pixels left of it, in the picture as it is encoded: flipped or not
     tensors: bytes  # safetensors; `latent`, or the names the generator's family gives its conditions
 
 

@@ -24,6 +24,7 @@ from pipelines.models.families.base import Family
 from pipelines.schemas.samples import Encoded, EncodedSize
 from pipelines.stages.sources import Pairing, Pictures
 from pipelines.training.buckets import Buckets
+from pipelines.training.data import SOURCE
 
 LATENT, TEXT = "latent", "text"
 SHAPE = ("frames", "height", "width")
@@ -86,7 +87,8 @@ class Encoder:
         # The empty text is what guidance leads away from: SDXL takes zeros for it.
         conditions = [family.encode_texts([row["text"]])[0] if row["text"] else family.unconditional() for row in rows]
         tensors = [save({name: value.contiguous().cpu() for name, value in one.items()}) for one in conditions]
-        return {row["id"]: Encoded(**row, fps=None, tensors=data) for row, data in zip(rows, tensors, strict=True)}
+        sizes = dict.fromkeys(SOURCE)
+        return {row["id"]: Encoded(**row, fps=None, **sizes, tensors=data) for row, data in zip(rows, tensors, strict=True)}
 
     def _latents(self, rows: list[dict[str, Any]]) -> dict[str, Encoded | Exception]:
         found: dict[str, Encoded | Exception] = {}
@@ -113,19 +115,24 @@ class Encoder:
             pixels = decode_at(data, times=self.buckets.times(row["frames"], fps=fps))
         else:
             pixels = decode(data, clip=False)
+        original = pixels.shape[1:3]
+        place = self.buckets.placement(*original, height=row["height"], width=row["width"])
         pixels = self.buckets.fit(pixels, height=row["height"], width=row["width"])
+        left = place.left
         if row["flipped"]:
             pixels = np.ascontiguousarray(pixels[:, :, ::-1])
+            left = place.width - row["width"] - place.left
+        sizes = dict(zip(SOURCE, (*original, place.top, left), strict=True))
         latent = self._loaded(LATENT).encode_pixels(pixels[None])[0].contiguous().cpu()
         rate = fps if self.buckets.rate is None or fps is None else self.buckets.rate
-        return Encoded(**row, fps=rate, tensors=save({"latent": latent}))
+        return Encoded(**row, fps=rate, **sizes, tensors=save({"latent": latent}))
 
 
 class Encode(RowStage):
     """Pairs of pictures or clips in; their latents in the shapes of the pairs, and the embeddings of the texts out."""
 
     name: ClassVar = "encode"
-    version: ClassVar = 2
+    version: ClassVar = 3
     row: ClassVar = Encoded
     in_cells: ClassVar = ("texts", "buckets", "flips")
     tables: ClassVar[Mapping[str, type]] = {"sizes": EncodedSize}

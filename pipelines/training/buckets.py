@@ -8,6 +8,7 @@ that both members fill; every training batch is of one shape.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated
 
@@ -18,6 +19,16 @@ from pydantic import Field
 from infra.config import Config
 
 AT_ONCE = 50_000  # aspect ratios compared with all buckets at a time
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A picture resized to `height` x `width` pixels and then cropped, `top` pixels from above and `left` from the left."""
+
+    height: int
+    width: int
+    top: int
+    left: int
 
 
 class Buckets(Config):
@@ -108,10 +119,17 @@ class Buckets(Config):
         given = pixels.shape[1:3]
         if given == (height, width):
             return pixels
-        if not (self.own and 0 <= given[0] - height < self.multiple and 0 <= given[1] - width < self.multiple):
-            scale = max(height / given[0], width / given[1])
-            size = (max(width, round(given[1] * scale)), max(height, round(given[0] * scale)))
+        place = self.placement(*given, height=height, width=width)
+        if given != (place.height, place.width):
+            size = (place.width, place.height)
             frames = [np.asarray(Pillow.fromarray(frame).resize(size, Pillow.Resampling.BICUBIC)) for frame in pixels]
             pixels = np.stack(frames)
-        top, left = (pixels.shape[1] - height) // 2, (pixels.shape[2] - width) // 2
-        return np.ascontiguousarray(pixels[:, top : top + height, left : left + width])
+        return np.ascontiguousarray(pixels[:, place.top : place.top + height, place.left : place.left + width])
+
+    def placement(self, given_height: int, given_width: int, *, height: int, width: int) -> Placement:
+        """How a picture of `given_height` x `given_width` pixels comes to `height` x `width`."""
+        size = (given_height, given_width)
+        if not (self.own and 0 <= given_height - height < self.multiple and 0 <= given_width - width < self.multiple):
+            scale = max(height / given_height, width / given_width)
+            size = (max(height, round(given_height * scale)), max(width, round(given_width * scale)))
+        return Placement(*size, top=(size[0] - height) // 2, left=(size[1] - width) // 2)

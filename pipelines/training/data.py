@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from infra.config import ConfigError
 from infra.lazy import lazy
 from infra.store.artifacts import RowReader
+from pipelines.models.families.base import SIZES
 from pipelines.models.families.loaded import stack
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ else:
 LATENTS = ("winner", "loser", "winner_flipped", "loser_flipped")
 GROUP = ("frames", "height", "width")
 NUMBERS = ("tie", "probability", "gap", "reward_winner", "reward_loser")
+SOURCE = ("original_height", "original_width", "crop_top", "crop_left")  # of an Encoded latent, in the order of SIZES
 COLUMNS = ["id", *LATENTS, "prompt", *GROUP, *NUMBERS]  # of an Example: what training reads
 MOST_BYTES = 4 * 2**30
 
@@ -45,6 +47,7 @@ class Batch:
     condition: dict[str, torch.Tensor]  # one row per example
     columns: dict[str, np.ndarray]  # numbers of the examples; NaN where one is missing
     size: tuple[int, int]  # (height, width) in pixels
+    sizes: torch.Tensor  # int64[2b, 4], winners first: original height and width, top and left of the crop, in pixels
 
     def column(self, name: str) -> torch.Tensor:
         """A numeric column of the examples, float[b], on the CPU; NaN where a value is missing."""
@@ -52,8 +55,8 @@ class Batch:
 
     @property
     def both(self) -> dict[str, torch.Tensor]:
-        """The conditions of the winners, then of the losers."""
-        return {name: torch.cat([value, value]) for name, value in self.condition.items()}
+        """The conditions of the winners, then of the losers, with the sizes that the pictures had."""
+        return {name: torch.cat([value, value]) for name, value in self.condition.items()} | {SIZES: self.sizes}
 
 
 class Latents:
@@ -80,9 +83,11 @@ class Latents:
         with self.lock:
             missing = sorted({name for name in ids if name not in self.kept})
             if missing:
-                table = self.reader.take(missing, ["tensors"])
-                for name, data in zip(missing, table["tensors"].to_pylist(), strict=True):
+                table = self.reader.take(missing, ["tensors", *SOURCE]).select(["tensors", *SOURCE])
+                for name, data, *sizes in zip(missing, *(column.to_pylist() for column in table.columns), strict=True):
                     self.kept[name] = load(data)
+                    if None not in sizes:  # a text has none
+                        self.kept[name][SIZES] = torch.tensor(sizes)
                     self.held += len(data)
             found = {name: self.kept[name] for name in ids}
             for name in found:
@@ -198,10 +203,11 @@ class OpenTrainingData:
         winners, losers = (
             torch.stack([found[name]["latent"] for name in sides[side]]).float().to(device) for side in ("winner", "loser")
         )
+        pixels = torch.stack([found[name][SIZES] for side in ("winner", "loser") for name in sides[side]]).to(device)
         numbers = {name: column[chosen] for name, column in self.numbers.items()}
         _, height, width = self.sizes[0 if self.groups is None else self.groups[chosen[0]]].tolist()
         ids = self.ids.take(pa.array(chosen)).to_pylist()
-        return Batch(ids, winners, losers, self.texts(prompts, device=device), numbers, (height, width))
+        return Batch(ids, winners, losers, self.texts(prompts, device=device), numbers, (height, width), pixels)
 
     def warm(self, index: Sequence[int]) -> None:
         """Reads what these examples need, whether flipped or without their texts."""

@@ -108,7 +108,8 @@ def _errors(pairs: Pairs, examples: pa.Table) -> pa.Table:
 
 def _encoded(name: str, kind: str, shape: tuple[int, int, int], tensors: dict[str, torch.Tensor]) -> Encoded:
     data = save({key: value.contiguous() for key, value in tensors.items()})
-    return Encoded(name, kind, name, "", *shape, None, False, tensors=data)
+    sizes = (*shape[1:], 0, 0) if kind == "latent" else (None,) * 4
+    return Encoded(name, kind, name, "", *shape, None, False, *sizes, tensors=data)
 
 
 def _example(number: int, text: str) -> Example:

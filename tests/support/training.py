@@ -77,7 +77,9 @@ def _encoded(name: str, kind: str, shape: tuple[int, int, int], tensors: dict[st
     from safetensors.torch import save
 
     data = save({key: value.contiguous() for key, value in tensors.items()})
-    return Encoded(name, kind, name, "", *shape, None, False, tensors=data)
+    # Every picture was twice as high and as much too wide as its number says.
+    sizes = (2 * shape[1], 2 * shape[2] + int(name[-4:]), 0, int(name[-4:])) if kind == "latent" else (None,) * 4
+    return Encoded(name, kind, name, "", *shape, None, False, *sizes, tensors=data)
 
 
 def _example(number: int, shape: tuple[int, int, int], *, tie: bool) -> Example:

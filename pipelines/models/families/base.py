@@ -31,6 +31,10 @@ else:
 Condition = dict[str, "torch.Tensor"]
 """Named tensors that a denoiser reads beside x_t; batched along dimension 0 unless it says otherwise."""
 
+SIZES = "sizes"
+"""In a condition, int[b, 4] in pixels: a training picture's height and width before it was resized, and how much of the
+resized picture was cropped from above and from the left. SDXL reads it; without it a picture counts as whole."""
+
 Parts = Literal["denoiser", "encoders", "decoder", "all"]
 """What is loaded beside the scheduler: the denoiser; the text encoders; the VAE (which encodes, too); all three."""
 

@@ -35,8 +35,6 @@ class DenoiserCall:
     """float[b] in [0, 1000)."""
     condition: Condition
     """The batched condition."""
-    original_size: tuple[int, int] | None = None
-    """(height, width) in pixels before the pictures were resized, which SDXL reads; None: as they are."""
     guidance: float = 1.0
     """Guidance scale given to a guidance-distilled denoiser (FLUX.1-dev)."""
 
@@ -121,18 +119,15 @@ class LoadedFamily(ABC):
         sample: PathSample,
         *,
         condition: Condition,
-        original_size: tuple[int, int] | None = None,
         guidance: float = 1.0,
     ) -> torch.Tensor:
         """What the denoiser answers at a point of its path, float like x_t; `model` is it as an engine wrapped it.
 
-        `original_size`: (height, width) in pixels before the pictures were resized; SDXL reads it, None: as they are.
+        `condition` may hold SIZES beside what the text encoders made; a family that does not read them ignores them.
         `guidance`: what a guidance-distilled denoiser (FLUX.1-dev) is told; 1 fits data, 3.5 is what it is sampled with.
         """
         told = self.path.timesteps(sample.t)
-        return self.denoise(
-            model, DenoiserCall(sample.x_t, told, condition, original_size=original_size, guidance=guidance)
-        )
+        return self.denoise(model, DenoiserCall(sample.x_t, told, condition, guidance=guidance))
 
     def sample(
         self,

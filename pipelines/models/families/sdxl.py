@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from infra.lazy import lazy
-from pipelines.models.families.base import Condition, Family
+from pipelines.models.families.base import SIZES, Condition, Family
 from pipelines.models.families.loaded import DenoiserCall
 from pipelines.models.families.picture_vae import LoadedPictures
 
@@ -46,10 +46,11 @@ class LoadedSDXL(LoadedPictures):
         return empty
 
     def denoise(self, model: nn.Module, call: DenoiserCall) -> torch.Tensor:
-        target = (self.family.vae_factor * call.x.shape[-2], self.family.vae_factor * call.x.shape[-1])
-        sizes = [*(call.original_size or target), 0, 0, *target]  # original size, corner of the crop, size
         x, read = self.inputs(call)
-        ids = torch.tensor(sizes, device=x.device, dtype=x.dtype).expand(len(x), -1)
+        height, width = self.family.vae_factor * x.shape[-2], self.family.vae_factor * x.shape[-1]
+        target = torch.tensor([height, width], device=x.device, dtype=x.dtype).expand(len(x), -1)
+        whole = torch.cat([target, torch.zeros_like(target)], dim=1)  # of its own size and not cropped
+        ids = torch.cat([read.get(SIZES, whole), target], dim=1)
         added = {"text_embeds": read["pooled"], "time_ids": ids}
         tokens = read["tokens"]
         return model(x, call.timesteps, encoder_hidden_states=tokens, added_cond_kwargs=added, return_dict=False)[0]

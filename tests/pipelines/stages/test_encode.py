@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.media import decode, decode_at, measures
+from actors.media import decode, decode_at, encode_png, measures
 from infra.identity import key_of
-from pipelines.stages.encode import Encoders
+from pipelines.stages.encode import Encoder, Encoders
 from pipelines.training.buckets import Buckets
 from support.pair_files import mp4
 from support.tiny import family_at, write_tiny
@@ -137,6 +137,19 @@ def test_a_picture_of_too_many_pixels_is_refused_with_the_remedy():
 
 def test_a_clip_is_decoded_whole():
     assert decode(mp4(32, 48, frames=6), clip=True).shape == (6, 32, 48, 3)
+
+
+@pytest.mark.parametrize(("flipped", "left"), [(False, 19), (True, 20)])
+def test_a_latent_keeps_the_size_of_its_picture_and_the_corner_of_its_crop(tmp_path, flipped, left):
+    write_tiny("sdxl", tmp_path)
+    buckets = Buckets(area=32 * 32, multiple=32, ratio=1)
+    encoder = Encoder(Encoders(family=family_at("sdxl", tmp_path)), None, medium="image", buckets=buckets, dtype="float32")
+    encoder.open("cpu", None)
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 142, 3), dtype=np.uint8)
+    row = {"id": "0", "kind": "latent", "source": "s", "text": "", "frames": 1, "height": 32, "width": 32}
+    found = encoder._latent(row | {"flipped": flipped}, {"image": {"bytes": encode_png(pixels).bytes}})
+    assert (found.original_height, found.original_width) == (64, 142)
+    assert (found.crop_top, found.crop_left) == (0, left)  # resized to 32 x 71: 19 columns go on the left, 20 on the right
 
 
 def test_encoders_are_the_same_under_another_denoiser_and_others_under_another_vae(tmp_path):

@@ -20,6 +20,7 @@ from pipelines.algorithms.preference.polynomial import AutoAlpha, FixedAlpha
 from pipelines.algorithms.preference.rwr import RWR
 from pipelines.algorithms.preference.sft import SFT
 from pipelines.models.adapter import Full, LoRA, Start
+from pipelines.models.families.base import SIZES
 from pipelines.recipes.arenapo import arenapo
 from pipelines.training.data import Latents
 from pipelines.training.preference import PreviewSpec
@@ -179,3 +180,10 @@ def test_latents_over_the_budget_are_read_again_and_stay_right(worlds):
         for name in names:
             assert torch.equal(small.get([name])[name]["latent"], whole.get([name])[name]["latent"])
     assert small.held <= 20_000 + 7_200
+
+
+def test_both_members_of_a_pair_keep_the_sizes_of_their_own_pictures(worlds):
+    _, height, width = shape_of("sdxl")
+    batch = data_of(worlds("sdxl")).open().batch([1, 2], device=CPU)
+    numbers = [2, 4, 3, 5]  # of the pictures: the winners of pairs 1 and 2, then the losers
+    assert batch.both[SIZES].tolist() == [[2 * height, 2 * width + number, 0, number] for number in numbers]

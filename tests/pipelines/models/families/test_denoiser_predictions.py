@@ -10,6 +10,7 @@ import torch
 
 from pipelines.algorithms.diffusion.flow import shift_times
 from pipelines.algorithms.diffusion.path import PathSample
+from pipelines.models.families.base import SIZES
 from pipelines.models.families.flux import pack, positions, unpack
 from pipelines.models.families.loaded import stack
 from support.tiny import FAMILIES, family_at
@@ -131,16 +132,22 @@ def test_sampling_calls_the_denoiser_as_it_was_wrapped_and_leaves_its_mode(whole
     assert torch.equal(guided, free)
 
 
-def test_sdxl_reads_the_size_before_resizing(whole):
+def test_sdxl_reads_each_pictures_size_before_resizing_and_its_crop_as_its_pipeline_does(whole):
     loaded = whole["sdxl"]
     condition = stack(loaded.encode_texts(TEXTS))
-    x, timestep, answer = overheard(loaded, guidance=1.0, original_size=(512, 384))[0]
+    given, answers = [], []
+    for size, crop in (((512, 384), (3, 40)), ((32, 48), (0, 0))):
+        x, timestep, answer = overheard(loaded, guidance=1.0, original_size=size, crops_coords_top_left=crop)[0]
+        given.append([*size, *crop])
+        answers.append(answer)
     sample = PathSample(x_t=x, target=x, t=(timestep + 0.5) / 1000)
     with torch.no_grad():
-        found = loaded.predict(loaded.model, sample, condition=condition, original_size=(512, 384))
-        other = loaded.predict(loaded.model, sample, condition=condition)
-    torch.testing.assert_close(found, answer, **NEAR)
-    assert not torch.allclose(other, answer, **NEAR)
+        found = loaded.predict(loaded.model, sample, condition=condition | {SIZES: torch.tensor(given)})
+        whole_pictures = loaded.predict(loaded.model, sample, condition=condition)
+    torch.testing.assert_close(found[0], answers[0][0], **NEAR)
+    torch.testing.assert_close(found[1], answers[1][1], **NEAR)
+    torch.testing.assert_close(whole_pictures, answers[1], **NEAR)
+    assert not torch.allclose(answers[0], answers[1], **NEAR)
 
 
 def test_flux_is_told_its_guidance(whole):
