@@ -26,6 +26,7 @@ import json
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from random import Random
@@ -57,6 +58,9 @@ Answer = TypeVar("Answer")
 
 class RequestFailed(RuntimeError):
     """One request has no usable answer; the others stand."""
+
+    status: int | None = None
+    """Status of the answer, where there was one that is not 2xx."""
 
 
 class BudgetSpent(RequestFailed):
@@ -133,6 +137,18 @@ class Endpoint(Config):
         return found
 
 
+@dataclass(frozen=True)
+class Part:
+    """One field of a form, or one file in it."""
+
+    name: str
+    value: str | bytes
+    file: str = ""
+    """Name of the file; "": a field."""
+    kind: str = "application/octet-stream"
+    """Media type of the file."""
+
+
 class HttpClient:
     """A server's client for one thread. Its coroutines run inside `gather`, and share its limits and its connections."""
 
@@ -177,19 +193,26 @@ class HttpClient:
 
     async def post(self, path: str, body: Mapping[str, Any]) -> Any:
         """The JSON that a POST of JSON is answered with; it counts against the budget."""
-        return self._parsed(path, await self._ask("POST", path, body))
+        return self._parsed(path, await self._ask("POST", path, {"json": body}))
+
+    async def post_form(self, path: str, parts: Sequence[Part]) -> Any:
+        """The JSON that a POST of multipart/form-data is answered with; it counts against the budget."""
+        files = [(part.name, (part.file, part.value, part.kind) if part.file else (None, part.value)) for part in parts]
+        return self._parsed(path, await self._ask("POST", path, {"files": files}))
 
     async def get_json(self, path: str) -> Any:
         """The JSON at a path."""
-        return self._parsed(path, await self._ask("GET", path, None))
+        return self._parsed(path, await self._ask("GET", path, {}))
 
     async def get(self, path: str) -> bytes:
         """The bytes at a path."""
-        return await self._ask("GET", path, None)
+        return await self._ask("GET", path, {})
 
-    def failed(self, path: str, reason: str) -> RequestFailed:
+    def failed(self, path: str, reason: str, *, status: int | None = None) -> RequestFailed:
         """The exception for an answer that cannot be used, without the key."""
-        return RequestFailed(self._hidden(f"{self.endpoint.base_url}{path}: {reason}"))
+        error = RequestFailed(self._hidden(f"{self.endpoint.base_url}{path}: {reason}"))
+        error.status = status
+        return error
 
     def close(self) -> None:
         """Ends the connections."""
@@ -197,7 +220,7 @@ class HttpClient:
             self._runner.run(self._session.aclose())
         self._runner.close()
 
-    async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None) -> bytes:
+    async def _ask(self, method: str, path: str, content: Mapping[str, Any]) -> bytes:
         """The bytes of an answer with status 2xx, after as many tries as are allowed."""
         tries, missed, reason = 0, 0, ""
         while tries < self.endpoint.tries:
@@ -205,7 +228,7 @@ class HttpClient:
                 await asyncio.sleep(wait)
             pause = None
             try:
-                status, headers, data = await self._once(method, path, body)
+                status, headers, data = await self._once(method, path, content)
             except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
                 self._refuse_unreachable(str(error) or type(error).__name__)
                 missed, pause = missed + 1, self._pause(missed)
@@ -224,7 +247,7 @@ class HttpClient:
             raise ServerUnavailable(f"{self.endpoint.base_url} accepts connections but answers nothing: {reason}")
         raise self.failed(path, f"{reason}, {tries} times")
 
-    async def _once(self, method: str, path: str, body: Mapping[str, Any] | None) -> tuple[int, Any, bytes]:
+    async def _once(self, method: str, path: str, content: Mapping[str, Any]) -> tuple[int, Any, bytes]:
         """Status, headers and body of one try."""
         if method == "POST":
             if self.sent == self.endpoint.requests:
@@ -234,7 +257,7 @@ class HttpClient:
             self.sent += 1
         data = bytearray()
         async with asyncio.timeout(self.endpoint.timeout_s):
-            async with self._opened().stream(method, f"{self.endpoint.base_url}{path}", json=body) as response:
+            async with self._opened().stream(method, f"{self.endpoint.base_url}{path}", **content) as response:
                 self._reached = time.monotonic()
                 async for chunk in response.aiter_bytes():
                     data += chunk
@@ -263,7 +286,7 @@ class HttpClient:
             )
         reason = f"status {status}: {self._message(data)}"
         if status not in TRANSIENT:
-            raise self.failed(path, reason)
+            raise self.failed(path, reason, status=status)
         return reason
 
     def _asked_to_wait(self, path: str, headers: Mapping[str, str]) -> float | None:

@@ -18,7 +18,8 @@ class Asked:
 
     method: str
     path: str
-    body: Any
+    body: Any  # what the JSON says; None for another kind of body
+    raw: bytes
     headers: dict[str, str]
     number: int  # 0, 1, … by arrival
     at: float  # by the monotonic clock
@@ -67,9 +68,9 @@ class Running:
     def _serve(self, handler: BaseHTTPRequestHandler, answer: Callable[[Asked], Reply]) -> None:
         data = handler.rfile.read(int(handler.headers.get("content-length") or 0))
         with self._lock:
-            body = json.loads(data) if data else None
             headers = {name.lower(): value for name, value in handler.headers.items()}
-            asked = Asked(handler.command, handler.path, body, headers, len(self.asked), time.monotonic())
+            body = json.loads(data) if headers.get("content-type") == "application/json" else None
+            asked = Asked(handler.command, handler.path, body, data, headers, len(self.asked), time.monotonic())
             self.asked.append(asked)
             self._now += 1
             self.most = max(self.most, self._now)
