@@ -7,13 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RewardAccuracy:
-    """Pair accuracy of the reward model at one noise level, held-out prompts."""
+    """Pair accuracy of the reward model at one noise level, on held-out prompts."""
 
     t: float  # in [0, 1]; 1 is noise
-    accuracy: float
+    accuracy: float  # share of the decided pairs whose winner has the higher score
     low: float  # 95 % interval by resampling prompts
     high: float
-    pairs: int
+    pairs: int  # decided ones
+    accuracy_with_ties: float  # share of all pairs called right as win, tie or loss, at the threshold that suits them best
+    tie_threshold: float  # score differences of at most this size are called ties there; negative where none is
+    pairs_with_ties: int  # all pairs, ties among them
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ class Reward(TableStage):
     """Examples in; accuracy by noise level on held-out prompts out, the model as weights, its curve beside."""
 
     name: ClassVar = "reward"
+    version: ClassVar = 2
     row: ClassVar = RewardAccuracy
     tables: ClassVar[Mapping[str, type]] = {"curve": RewardStep, "scores": RewardScore}
 
@@ -138,15 +139,18 @@ class Reward(TableStage):
         )
 
     def _split(self, context: Context) -> tuple[pa.Table, pa.Table]:
-        """The examples of the prompts to learn from, and of those put aside; ties stay where the loss learns from them."""
+        """The examples of the prompts to learn from, and of those put aside.
+
+        Ties are measured in any case, and are learnt from where the loss does.
+        """
         table = context.table(self.examples)
-        if not isinstance(self.loss, BradleyTerryTies):
-            table = table.filter(pc.invert(table["tie"]))
         prompts = table["prompt_id"].to_pylist()
         aside = np.array([seed_of("held out", prompt) % 1000 < 1000 * self.held_out for prompt in prompts], dtype=bool)
-        if aside.all() or not aside.any():
+        decided = np.array(pc.invert(table["tie"]), dtype=bool)
+        learnt = ~aside if isinstance(self.loss, BradleyTerryTies) else ~aside & decided
+        if not learnt.any() or not (aside & decided).any():
             raise ConfigError(
                 f"reward: {len(set(prompts))} prompts with decided pairs cannot be split with held_out = "
                 f"{self.held_out}; raise --prompts"
             )
-        return table.filter(pa.array(~aside)), table.filter(pa.array(aside))
+        return table.filter(pa.array(learnt)), table.filter(pa.array(aside))

@@ -192,11 +192,23 @@ def _rows(
 
 
 def accuracy_by_time(scores: Sequence[RewardScore], data: OpenTrainingData, *, dimension: str) -> list[RewardAccuracy]:
-    """Share of decided pairs whose winner leads in a dimension, at each of TIMES; intervals resample prompts."""
+    """How often the scores of a dimension order a pair as its label does, at each of TIMES; intervals resample prompts."""
     leads = {(row.t, row.pair): row.winner - row.loser for row in scores if row.dimension == dimension}
     difference = np.array([[leads[t, name] for name in data.ids.to_pylist()] for t in TIMES])
     outcome = np.where(data.numbers["tie"] > 0, TIE, A_WINS)
     prompts = data.places["prompt"].tolist()
     generator = np.random.default_rng(seed_of("accuracy", "interval"))
     rows = by_time(difference, t=TIMES, outcome=outcome, groups=prompts, generator=generator)
-    return [RewardAccuracy(t=r.t, accuracy=r.accuracy, low=r.low, high=r.high, pairs=r.pairs) for r in rows]
+    return [
+        RewardAccuracy(
+            t=row.t,
+            accuracy=row.excluded.estimate,
+            low=row.excluded.low,
+            high=row.excluded.high,
+            pairs=row.excluded.n,
+            accuracy_with_ties=row.included.accuracy,
+            tie_threshold=row.included.threshold,
+            pairs_with_ties=len(data),
+        )
+        for row in rows
+    ]

@@ -173,7 +173,8 @@ def report_data() -> ReportData:
         ],
         labels=LabelCounts(pairs=2000, ties=310, unanimous=900, agreement=0.78, unparsable_votes=80),
         reward_accuracy=[
-            RewardAccuracy(t / 10, 0.75 - 0.03 * t, 0.71 - 0.03 * t, 0.79 - 0.03 * t, 500) for t in range(1, 10)
+            RewardAccuracy(t / 10, 0.75 - 0.03 * t, 0.71 - 0.03 * t, 0.79 - 0.03 * t, 500, 0.7 - 0.03 * t, 0.2, 540)
+            for t in range(1, 10)
         ],
         reward_steps=[RewardStep(k, 0.69 - k / 1000, 0.5 + k / 1000) for k in range(200)],
         tune_steps=tune_steps(),

@@ -1,7 +1,7 @@
-"""Rectified flow: data and noise from a velocity, Euler's steps, and the times to train at (Liu et al., 2023).
+"""Rectified flow: the times to train at (Liu et al., 2023; Esser et al., 2024).
 
 x_t = (1 - t) x_0 + t x_1 with x_1 ~ N(0, I) and t in [0, 1], where 1 is noise; the velocity is v = x_1 - x_0
-(`path.FlowPath`). Sampling steps from s to s' < s, so ds < 0.
+(`path.FlowPath`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from pydantic import Field, model_validator
 
 from infra.config import Config, ConfigError
 from infra.lazy import lazy
-from pipelines.algorithms.diffusion.path import spread
 
 if TYPE_CHECKING:
     import torch
@@ -21,47 +20,11 @@ else:
     torch = lazy("torch")
 
 
-def data_of(
-    x_t: Float[torch.Tensor, "batch *shape"],
-    *,
-    velocity: Float[torch.Tensor, "batch *shape"],
-    t: Float[torch.Tensor, " batch"],
-) -> Float[torch.Tensor, "batch *shape"]:
-    """The data a velocity points to: x_0 = x_t - t v."""
-    return x_t - spread(t, like=x_t) * velocity
-
-
-def noise_of(
-    x_t: Float[torch.Tensor, "batch *shape"],
-    *,
-    velocity: Float[torch.Tensor, "batch *shape"],
-    t: Float[torch.Tensor, " batch"],
-) -> Float[torch.Tensor, "batch *shape"]:
-    """The noise a velocity comes from: x_1 = x_t + (1 - t) v."""
-    return x_t + (1 - spread(t, like=x_t)) * velocity
-
-
-def euler_step(
-    x: Float[torch.Tensor, "batch *shape"],
-    *,
-    velocity: Float[torch.Tensor, "batch *shape"],
-    s: float,
-    s_next: float,
-) -> Float[torch.Tensor, "batch *shape"]:
-    """One step of the ODE from time s to s_next < s: x + v (s_next - s)."""
-    return x + velocity * (s_next - s)
-
-
 def shift_times(t: Float[torch.Tensor, " count"], *, shift: float) -> Float[torch.Tensor, " count"]:
     """SD3's resolution shift (Esser et al., 2024, eq. 23): shift t / (1 + (shift - 1) t). 1 changes nothing."""
     if shift == 1:
         return t  # exactly: the formula rounds
     return shift * t / (shift * t + (1 - t))
-
-
-def sigma_grid(steps: int, *, shift: float = 1.0) -> Float[torch.Tensor, " points"]:
-    """The `steps` + 1 times of a sampler, from 1 (noise) down to exactly 0, in fp64."""
-    return shift_times(torch.linspace(1.0, 0.0, steps + 1, dtype=torch.float64), shift=shift)
 
 
 Shift = Annotated[float, Field(gt=0)] | Literal["generator"]

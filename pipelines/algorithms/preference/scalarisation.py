@@ -1,15 +1,14 @@
 """Several dimensions of quality as one: a weighted mean with the user's weights, or a single dimension (Liu et al., 2025,
 Section 5.2: multi-dimensional alignment by linear scalarisation, single-dimensional alignment).
 
-Scores of different dimensions must be on one scale before they are added: `normalised` puts each at mean 0 and standard
-deviation 1 over the data set, which is also what the exponential of `rwr` wants. Words of people (a: 1, tie: 0, b: -1)
-are on one scale already: dividing them by their spread would weigh a dimension by how often it ties.
+Margins of different dimensions must be on one scale before they are added: divide each by its `scale_of`. Words of people
+(a: 1, tie: 0, b: -1) are on one scale already: dividing them by their spread would weigh a dimension by how often it ties.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -19,7 +18,6 @@ from pydantic import Field, model_validator
 
 from infra.config import Config, ConfigError
 
-LEADS = {"a": 1.0, "tie": 0.0, "b": -1.0}
 ROUNDING = 1e-9  # a lead below is a tie: weights such as 0.1 + 0.2 - 0.3 do not add up to 0
 
 
@@ -71,28 +69,6 @@ Scalarisation = Annotated[Linear | Single, Field(discriminator="kind")]
 """How several dimensions become one: the type of an option."""
 
 
-def scalar_scores(
-    scores: Mapping[str, Float[np.ndarray, " pictures"]], *, scalarisation: Linear | Single
-) -> Float[np.ndarray, " pictures"]:
-    """The weighted mean of each picture's scores; put them on one scale first (`normalised`)."""
-    shares = _shares(list(scores), weights=scalarisation.weights)
-    return np.sum([share * scores[name] for name, share in shares.items()], axis=0)
-
-
-def scalar_labels(labels: Mapping[str, Sequence[str]], *, scalarisation: Linear | Single) -> Scalarised:
-    """The weighted majority of each pair's labels (a, b, tie) in several dimensions; an exact balance is a tie."""
-    shares = _shares(list(labels), weights=scalarisation.weights)
-    for name in shares:
-        if strange := set(labels[name]) - set(LEADS):
-            raise ConfigError(f"label {sorted(strange)[0]!r} of {name!r} is none of a, b, tie; label the pairs first")
-    words = {name: np.array([LEADS[word] for word in labels[name]], dtype=np.float64) for name in shares}
-    lead = np.sum([share * words[name] for name, share in shares.items()], axis=0)
-    sign = np.where(np.abs(lead) < ROUNDING, 0.0, np.sign(lead))
-    agreement = np.sum([share * (words[name] == sign) for name, share in shares.items()], axis=0)
-    choices = ["b" if s < 0 else "a" if s > 0 else "tie" for s in sign.tolist()]
-    return Scalarised(choices=choices, lead=lead, agreement=agreement)
-
-
 def scalar_margins(margins: Mapping[str, Float[np.ndarray, " pairs"]], *, scalarisation: Linear | Single) -> Scalarised:
     """The weighted mean of each pair's margins (a minus b), on one scale (`scale_of`); an exact balance is a tie.
 
@@ -115,14 +91,6 @@ def scale_of(margins: Float[np.ndarray, " pairs"]) -> float:
     if not len(margins) or np.isin(margins, (-1.0, 0.0, 1.0)).all():
         return 1.0
     return float(np.sqrt(np.mean(margins**2) / 2)) or 1.0
-
-
-def normalised(scores: Float[np.ndarray, " pictures"]) -> Float[np.ndarray, " pictures"]:
-    """Scores at mean 0 and standard deviation 1 (ddof 0); zeros where all are the same."""
-    if not len(scores):
-        return scores
-    spread = float(np.std(scores))
-    return (scores - np.mean(scores)) / spread if spread > 0 else np.zeros_like(scores)
 
 
 def _shares(known: list[str], *, weights: Mapping[str, float]) -> dict[str, float]:

@@ -35,13 +35,13 @@ class TiesIncluded:
 
 @dataclass(frozen=True)
 class AccuracyAtTime:
-    """Ties-excluded accuracy of a noise-aware reward model at one time."""
+    """Accuracy of a noise-aware reward model at one time in [0, 1], without ties and with them."""
 
     t: float
-    accuracy: float
-    low: float
-    high: float
-    pairs: int
+    excluded: Interval
+    """Over decided pairs; `n` of them."""
+    included: TiesIncluded
+    """Over all pairs."""
 
 
 def ties_excluded(
@@ -96,15 +96,11 @@ def by_time(
     generator: np.random.Generator,
     bootstrap: Bootstrap = BOOTSTRAP,
 ) -> list[AccuracyAtTime]:
-    """The by-timestep table: ties-excluded accuracy of r_a - r_b at each time in [0, 1]; groups as in `ties_excluded`."""
+    """The by-timestep table: both accuracies of r_a - r_b at each time in [0, 1]; groups as in `ties_excluded`."""
     rows = []
     for time, at_time in zip(t, np.asarray(difference), strict=True):
-        accuracy = ties_excluded(at_time, outcome=outcome, groups=groups, generator=generator, bootstrap=bootstrap)
-        rows.append(
-            AccuracyAtTime(
-                t=float(time), accuracy=accuracy.estimate, low=accuracy.low, high=accuracy.high, pairs=accuracy.n
-            )
-        )
+        excluded = ties_excluded(at_time, outcome=outcome, groups=groups, generator=generator, bootstrap=bootstrap)
+        rows.append(AccuracyAtTime(float(time), excluded, ties_included(at_time, outcome=outcome)))
     return rows
 
 

@@ -56,7 +56,7 @@ class BradleyTerryTies(Config):
         """-log P(outcome) of every pair from D = r_a - r_b.
 
         An outcome that is none of the three (an unreadable or missing label) has the loss nan, so that it cannot be trained
-        on as a tie by mistake: leave it out with `masked_mean(losses, valid=known(outcome))`.
+        on as a tie by mistake: leave it out with `losses[known(outcome)].mean()`.
         """
         width = math.log(self.theta)
         lead = difference.float()
@@ -70,8 +70,3 @@ class BradleyTerryTies(Config):
 def known(outcome: Int[torch.Tensor, " pairs"]) -> Bool[torch.Tensor, " pairs"]:
     """True where the outcome is a win, a loss or a tie."""
     return (outcome == A_WINS) | (outcome == B_WINS) | (outcome == TIE)
-
-
-def masked_mean(losses: Float[torch.Tensor, "*shape"], *, valid: Bool[torch.Tensor, "*shape"]) -> Float[torch.Tensor, ""]:
-    """The mean over valid entries; the others leave the denominator too. 0 (with zero gradients) if none is valid."""
-    return torch.where(valid, losses, 0).sum() / valid.sum().clamp(min=1)

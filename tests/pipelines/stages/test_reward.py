@@ -206,6 +206,17 @@ def test_a_tie_is_learnt_from_by_the_loss_that_has_ties(sd3_world):
     assert torch.exp(-found.losses.detach()).tolist() == pytest.approx([2 / 3, 1 / 6])
 
 
+def test_held_out_ties_are_measured_at_the_threshold_that_suits_them(sd3_world):
+    data = data_of(sd3_world).open()
+    ties = data.numbers["tie"] > 0
+    lead = np.where(ties, 0.1, [1.0, 2.0, -0.5, 3.0])  # one of three decided pairs is ranked wrong
+    names = data.ids.to_pylist()
+    scores = [RewardScore(name, t, "overall", one, 0.0) for t in TIMES for name, one in zip(names, lead, strict=True)]
+    for row in accuracy_by_time(scores, data, dimension="overall"):
+        assert (row.accuracy, row.pairs) == (pytest.approx(2 / 3), 3)
+        assert (row.accuracy_with_ties, row.tie_threshold, row.pairs_with_ties) == (0.75, 0.1, 4)
+
+
 def test_the_generators_shift_is_the_shift_of_its_scheduler(sd3_world):
     seen = {}
     for shift in ("generator", 3.0, 1.0):

@@ -1,23 +1,11 @@
-"""Laws of the straight path, of its errors, of the times it is trained at and of the grid it is sampled on."""
-
-from itertools import pairwise
+"""Laws of the straight path, of its errors and of the times it is trained at."""
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from infra.config import ConfigError
-from pipelines.algorithms.diffusion.flow import (
-    LogitNormalTimes,
-    UniformTimes,
-    data_of,
-    euler_step,
-    noise_of,
-    shift_times,
-    sigma_grid,
-)
+from pipelines.algorithms.diffusion.flow import LogitNormalTimes, UniformTimes, shift_times
 from pipelines.algorithms.diffusion.path import FlowPath, per_sample_error
 
 
@@ -42,21 +30,6 @@ def test_the_velocity_is_the_derivative_of_the_path_in_time(generator):
     x_0, noise, path = some_path(generator)
     later = FlowPath().sample(x_0, noise=noise, t=path.t + 0.25)
     torch.testing.assert_close((later.x_t - path.x_t) / 0.25, path.target, atol=1e-5, rtol=1e-5)
-
-
-def test_the_true_velocity_points_back_to_data_and_noise(generator):
-    x_0, noise, path = some_path(generator)
-    torch.testing.assert_close(data_of(path.x_t, velocity=path.target, t=path.t), x_0, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(noise_of(path.x_t, velocity=path.target, t=path.t), noise, atol=1e-5, rtol=1e-5)
-
-
-def test_euler_along_the_true_velocity_reaches_the_data_on_any_grid(generator):
-    x_0, noise, _ = some_path(generator)
-    x = noise
-    times = sigma_grid(7, shift=3.0).tolist()
-    for s, s_next in pairwise(times):
-        x = euler_step(x, velocity=noise - x_0, s=s, s_next=s_next)
-    torch.testing.assert_close(x, x_0, atol=1e-5, rtol=1e-5)
 
 
 def test_the_error_is_a_mean_over_every_axis_of_a_video():
@@ -124,20 +97,14 @@ def test_an_empty_interval_of_times_is_refused():
         UniformTimes(low=0.9, high=0.1)
 
 
-@given(shift=st.floats(0.1, 20), steps=st.integers(1, 60))
-def test_a_grid_falls_from_one_to_zero(shift, steps):
-    grid = sigma_grid(steps, shift=shift)
-    assert grid[0] == 1 and grid[-1] == 0 and len(grid) == steps + 1
-    assert (grid[1:] < grid[:-1]).all()
-
-
 def test_shifts_compose_by_multiplication():
     t = torch.linspace(0, 1, 11, dtype=torch.float64)
     torch.testing.assert_close(shift_times(shift_times(t, shift=2.0), shift=3.0), shift_times(t, shift=6.0))
 
 
-def test_the_grid_is_the_one_of_diffusers():
+def test_shifted_times_are_the_ones_that_diffusers_samples_at():
     diffusers = pytest.importorskip("diffusers")
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
     scheduler.set_timesteps(sigmas=np.linspace(1, 1 / 8, 8).tolist())
-    torch.testing.assert_close(sigma_grid(8, shift=3.0).float(), scheduler.sigmas, atol=1e-6, rtol=1e-6)
+    times = torch.linspace(1, 0, 9, dtype=torch.float64)
+    torch.testing.assert_close(shift_times(times, shift=3.0).float(), scheduler.sigmas, atol=1e-6, rtol=1e-6)

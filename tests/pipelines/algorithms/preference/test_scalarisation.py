@@ -1,4 +1,4 @@
-"""Several dimensions of quality as one label or score."""
+"""Several dimensions of quality as one label."""
 
 import numpy as np
 import pytest
@@ -6,30 +6,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.config import ConfigError
-from pipelines.algorithms.preference.scalarisation import Linear, Single, normalised, scalar_labels, scalar_scores
+from pipelines.algorithms.preference.scalarisation import Linear, Single, scalar_margins, scale_of
 
-SCORES = {"visual": np.array([1.0, 2.0]), "motion": np.array([3.0, -1.0]), "text": np.array([5.0, 5.0])}
+WORDS = {"a": 1.0, "tie": 0.0, "b": -1.0}
 LABELS = {"visual": ["a", "a", "b", "tie"], "motion": ["b", "a", "b", "tie"], "text": ["tie", "tie", "a", "tie"]}
 FLIPPED = {"a": "b", "b": "a", "tie": "tie"}
 
 
+def margins(columns):
+    return {name: np.array([WORDS[word] for word in words]) for name, words in columns.items()}
+
+
 def labels(**weights):
-    return scalar_labels(LABELS, scalarisation=Linear(weights=weights))
+    return scalar_margins(margins(LABELS), scalarisation=Linear(weights=weights))
 
 
-def test_equal_weights_give_the_mean_of_the_dimensions():
-    found = scalar_scores(SCORES, scalarisation=Linear(weights={"visual": 1, "motion": 1, "text": 1}))
-    assert found.tolist() == pytest.approx([3.0, 2.0])
-
-
-def test_weights_count_in_proportion():
-    once, twice = (scalar_scores(SCORES, scalarisation=Linear(weights={"visual": k, "text": 3 * k})) for k in (1, 2))
-    assert once.tolist() == twice.tolist() == pytest.approx([4.0, 4.25])
+def test_the_lead_is_the_weighted_mean_of_the_margins():
+    given = {"visual": np.array([1.0, 2.0]), "text": np.array([5.0, 5.0])}
+    once, twice = (scalar_margins(given, scalarisation=Linear(weights={"visual": k, "text": 3 * k})) for k in (1, 2))
+    assert once.lead.tolist() == twice.lead.tolist() == pytest.approx([4.0, 4.25])
 
 
 def test_all_weight_on_one_dimension_is_that_dimension():
-    assert scalar_scores(SCORES, scalarisation=Single(dimension="motion")).tolist() == [3.0, -1.0]
-    one = scalar_labels(LABELS, scalarisation=Single(dimension="visual"))
+    one = scalar_margins(margins(LABELS), scalarisation=Single(dimension="visual"))
     other = labels(visual=1, motion=0)
     assert one.choices == other.choices == LABELS["visual"]
     assert one.agreement.tolist() == [1.0] * 4
@@ -56,17 +55,18 @@ def test_exchanging_a_and_b_everywhere_exchanges_the_label(rows, weights):
         return
     rule = Linear(weights=dict(zip(LABELS, weights, strict=True)))
     columns = {name: [row[place] for row in rows] for place, name in enumerate(LABELS)}
-    found = scalar_labels(columns, scalarisation=rule)
-    turned = scalar_labels({n: [FLIPPED[w] for w in words] for n, words in columns.items()}, scalarisation=rule)
+    found = scalar_margins(margins(columns), scalarisation=rule)
+    exchanged = {name: [FLIPPED[word] for word in words] for name, words in columns.items()}
+    turned = scalar_margins(margins(exchanged), scalarisation=rule)
     assert turned.choices == [FLIPPED[word] for word in found.choices]
     assert turned.agreement.tolist() == found.agreement.tolist()
 
 
-def test_normalised_scores_have_mean_zero_and_deviation_one():
-    found = normalised(np.array([1.0, 5.0, 9.0, 12.0]))
-    assert np.mean(found) == pytest.approx(0.0, abs=1e-12) and np.std(found) == pytest.approx(1.0)
-    assert normalised(np.array([4.0, 4.0])).tolist() == [0.0, 0.0]
-    assert normalised(np.array([])).tolist() == []
+def test_margins_of_scores_are_scaled_to_the_deviation_of_one_score_and_words_are_left_as_they_are():
+    generator = np.random.default_rng(0)
+    first, second = generator.normal(scale=3.0, size=(2, 100_000))
+    assert scale_of(first - second) == pytest.approx(3.0, rel=0.01)
+    assert scale_of(np.array([1.0, 0.0, -1.0])) == scale_of(np.array([])) == 1.0
 
 
 @pytest.mark.parametrize("weights", [{"visual": -1.0, "text": 2.0}, {"visual": float("nan")}, {"visual": 0.0}, {}])
@@ -77,9 +77,4 @@ def test_weights_that_turn_a_preference_round_or_weigh_nothing_are_refused(weigh
 
 def test_a_dimension_nobody_scored_is_named():
     with pytest.raises(ConfigError, match=r"'beauty'.*motion, text, visual"):
-        scalar_scores(SCORES, scalarisation=Single(dimension="beauty"))
-
-
-def test_an_unreadable_label_is_refused():
-    with pytest.raises(ConfigError, match=r"unparsable.*visual"):
-        scalar_labels({"visual": ["unparsable"]}, scalarisation=Single(dimension="visual"))
+        scalar_margins(margins(LABELS), scalarisation=Single(dimension="beauty"))

@@ -53,8 +53,9 @@ def test_the_table_has_a_row_for_each_time():
     options = {"groups": ["x", "y", "z"], "generator": np.random.default_rng(0), "bootstrap": FEW}
     rows = by_time(differences, t=[0.1, 0.9], outcome=np.array([1, 1, -1]), **options)
     assert [row.t for row in rows] == [0.1, 0.9]
-    assert [row.accuracy for row in rows] == pytest.approx([1.0, 1 / 3])
-    assert all(row.low <= row.accuracy <= row.high and row.pairs == 3 for row in rows)
+    assert [row.excluded.estimate for row in rows] == pytest.approx([1.0, 1 / 3])
+    assert [row.included.accuracy for row in rows] == pytest.approx([1.0, 1 / 3])
+    assert all(row.excluded.low <= row.excluded.estimate <= row.excluded.high and row.excluded.n == 3 for row in rows)
 
 
 def test_failed_rewards_are_refused_and_not_counted_as_wrong():
