@@ -202,7 +202,7 @@ def test_records_hold_lineage_libraries_and_weights(finished):
 
 
 def test_the_jurys_pairs_are_exported_as_it_judged_them(finished, tmp_path):
-    from jobs.export import judged, written
+    from pipelines.exchange.judged import judged_of, write_judged
     from support.pairs import essence, read
 
     store, _ = finished
@@ -212,7 +212,7 @@ def test_the_jurys_pairs_are_exported_as_it_judged_them(finished, tmp_path):
         for row in store.artifact(stage("label")).rows(Preference)
     ]
     for name in ("salon", "pickapic"):
-        written(name, tmp_path / name, judged(store, "first", None), renamed={})
+        write_judged(judged_of(store, "first", None), tmp_path / name, format=name, renamed={})
         found, wrong = read(tmp_path / name, format=name)
         assert not wrong
         assert essence(found) == sorted(said)
