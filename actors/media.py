@@ -33,6 +33,8 @@ STARTS = {
     b"MM\x00*": ".tiff",
     b"\x1aE\xdf\xa3": ".webm",
 }
+CLIPS = (".mp4", ".mov", ".webm", ".mkv", ".avi")
+"""Endings of files that hold more than a picture."""
 PICTURE_KINDS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 """Pillow's names of the kinds of picture that are opened."""
 ISO_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
@@ -164,6 +166,11 @@ def ending(data: bytes) -> str:
     if data[4:8] == b"ftyp":
         return ".avif" if data[8:12] == b"avif" else ".mp4"
     return next((name for start, name in STARTS.items() if data.startswith(start)), ".data")
+
+
+def is_clip(data: bytes) -> bool:
+    """Whether the file begins as a clip does; anything else is taken for a picture."""
+    return ending(data) in CLIPS
 
 
 def measures(data: bytes, *, clip: bool) -> Measures:

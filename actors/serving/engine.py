@@ -7,21 +7,17 @@ This is the only declaration of a question and an answer. It imports no model, s
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from actors.media import open_picture
 from infra.config import Config
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 Picture = bytes | np.ndarray
-"""An encoded picture (PNG, JPEG, ...), or uint8[height, width, 3]."""
+"""An encoded picture (PNG, JPEG, ...) or clip (MP4, WebM, ...), or a picture as uint8[height, width, 3]."""
 Precision = Literal["float32", "bfloat16", "float16"]
 """Names of torch's types of weights and activations."""
 
@@ -33,28 +29,23 @@ class Question:
     parts: tuple[str | int, ...]
     """Text in reading order; an int stands for the picture of that index."""
     pictures: tuple[Picture, ...]
-    """The pictures that the parts name."""
+    """The pictures and clips that the parts name."""
     answers: tuple[str, ...] = ()
     """The words that count, one token each; empty: the answer is free text."""
     max_tokens: int = 1
     """Longest free text in tokens."""
-
-    @property
-    def shown(self) -> list[Picture]:
-        """The pictures in reading order."""
-        return [self.pictures[part] for part in self.parts if isinstance(part, int)]
-
-    @property
-    def conversation(self) -> list[dict[str, Any]]:
-        """The question as the messages of a chat template."""
-        parts = [{"type": "image"} if isinstance(p, int) else {"type": "text", "text": p} for p in self.parts]
-        return [{"role": "user", "content": parts}]
+    temperature: float = 0.0
+    """Of free text: the logits are divided by it before a token is drawn; 0: the most likely token at every step."""
+    top_p: float = 1.0
+    """Of free text: tokens are drawn among the most likely ones that together have this probability."""
+    seed: int = 0
+    """Seed of the draws of free text."""
 
     @property
     def content(self) -> tuple[Any, ...]:
         """Equal for two questions exactly when every byte of them is equal."""
         pictures = (p if isinstance(p, bytes) else (p.shape, p.tobytes()) for p in self.pictures)
-        return (self.parts, self.answers, self.max_tokens, *pictures)
+        return (self.parts, self.answers, self.max_tokens, self.temperature, self.top_p, self.seed, *pictures)
 
 
 @dataclass(frozen=True)
@@ -64,7 +55,16 @@ class Answer:
     text: str
     """The most likely first token, whatever it is; or the free text."""
     log_probabilities: Mapping[str, float] = field(default_factory=dict[str, float])
-    """Natural logarithm of the probability of each word that counts; empty for free text."""
+    """Natural logarithm of the probability of each word that counts; empty for free text, and where none are known."""
+    ended: bool = True
+    """Whether free text ended by itself; False where it was cut off at the largest number of tokens."""
+    read: str | None = None
+    """What a grammar has read from free text, "" where it could read nothing; None: nobody has read it."""
+
+    @property
+    def said(self) -> str:
+        """What was read from the text; where nothing reads it, the text itself without white space around it."""
+        return self.text.strip() if self.read is None else self.read
 
 
 class OpenAnswerEngine(Protocol):
@@ -89,38 +89,3 @@ class AnswerEngine(Config, ABC):
 def precision_on(device: str, *, asked: Precision | None) -> Precision:
     """The precision asked for; otherwise float32 on a CPU and bfloat16 on a GPU."""
     return asked or ("float32" if device == "cpu" else "bfloat16")
-
-
-def decoded(picture: Picture) -> Image:
-    """The picture as RGB; raises OSError for bytes that are no picture."""
-    from PIL import Image
-
-    if isinstance(picture, bytes):
-        return open_picture(picture).convert("RGB")
-    return Image.fromarray(picture)
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """A question whose pictures were read."""
-
-    question: Question
-    pictures: list[Image]
-
-
-def ask_distinct(
-    questions: Sequence[Question], *, ask: Callable[[list[Decoded]], list[Answer | Exception]]
-) -> list[Answer | Exception]:
-    """Answers in order: equal questions are asked once, and one whose pictures do not decode is not asked at all."""
-    answers: dict[tuple[Any, ...], Answer | Exception] = {}
-    readable: dict[tuple[Any, ...], Decoded] = {}
-    keys = [question.content for question in questions]
-    for key, question in zip(keys, questions, strict=True):
-        if key in readable or key in answers:
-            continue
-        try:
-            readable[key] = Decoded(question, [decoded(picture) for picture in question.shown])
-        except (OSError, ValueError) as error:
-            answers[key] = error
-    answers |= zip(readable, ask(list(readable.values())), strict=True)
-    return [answers[key] for key in keys]

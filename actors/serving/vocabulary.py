@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +12,54 @@ from infra.store.files import refuse_unsafe
 
 
 def load_processor(folder: Path) -> Any:
-    """Tokenizer and picture processor of a local folder; no code of the folder is run."""
-    from transformers import AutoProcessor
+    """Tokenizer and picture processor of a local folder; no code of the folder is run.
+
+    Raises ConfigError for a folder that has no processor of pictures or no chat template.
+    """
     from transformers.utils import logging
 
     refuse_unsafe(folder)
     logging.set_verbosity_error()  # a line for each picture processor that torchvision would speed up
     logging.disable_progress_bar()
-    return AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    processor = _processor(folder)
+    tokenizer = getattr(processor, "tokenizer", None)
+    if tokenizer is None or getattr(processor, "image_processor", None) is None:
+        raise ConfigError(f"{folder} has no processor of pictures and text: save the model's own processor into it")
+    if not processor.chat_template:
+        processor.chat_template = tokenizer.chat_template
+    if not processor.chat_template:
+        raise ConfigError(
+            f"the processor in {folder} has no chat template, so nobody knows how its model is asked; save one as "
+            "chat_template.jinja beside it (a base model that was never tuned to answer has none)"
+        )
+    return processor
+
+
+def _processor(folder: Path) -> Any:
+    """The processor; without its video input where that needs torchvision and there is none."""
+    from transformers import AutoProcessor
+    from transformers.utils.import_utils import is_torchvision_available
+
+    kind = AutoProcessor if is_torchvision_available() else _class_without_video(folder)
+    return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
+def _class_without_video(folder: Path) -> Any:
+    """The class that loads a folder's processor, its video input left out; AutoProcessor where it has none."""
+    from transformers import AutoProcessor
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
+
+    config = folder / "config.json"
+    model = json.loads(config.read_text()).get("model_type", "") if config.is_file() else ""
+    name = PROCESSOR_MAPPING_NAMES.get(model)
+    kind = getattr(import_module("transformers"), name) if isinstance(name, str) else None
+    return AutoProcessor if kind is None or "video_processor" not in kind.get_attributes() else without_video(kind)
+
+
+def without_video(kind: Any) -> Any:
+    """A processor's class that needs no video processor: all of those need torchvision, which few machines need else."""
+    kept = [name for name in kind.get_attributes() if name != "video_processor"]
+    return type(kind.__name__, (kind,), {"get_attributes": classmethod(lambda cls: kept)})
 
 
 def answer_tokens(tokenizer: Any, answers: tuple[str, ...]) -> list[int]:
@@ -26,6 +68,9 @@ def answer_tokens(tokenizer: Any, answers: tuple[str, ...]) -> list[int]:
     for answer in answers:
         pieces = tokenizer.encode(answer, add_special_tokens=False)
         if len(pieces) != 1 or pieces[0] == tokenizer.unk_token_id:
-            raise ConfigError(f"answer {answer!r} is not one token of this juror's tokenizer; ask for a word that is")
+            raise ConfigError(
+                f"answer {answer!r} is not one token of this juror's tokenizer; ask for a word that is, or let the juror "
+                "answer in free text that a grammar reads"
+            )
         tokens.append(pieces[0])
     return tokens

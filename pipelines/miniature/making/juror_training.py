@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
-from actors.serving.engine import Question, decoded
+from actors.serving.engine import Question
+from actors.serving.shown import ClipFrames, prepare
 from infra.config import Config, ConfigError
 from infra.lazy import lazy
 from pipelines.algorithms.prompting.pairwise import Pairwise
@@ -188,8 +189,9 @@ class _Learner:
 
     def loss(self, batch: QuestionBatch) -> torch.Tensor:
         """Answer, ranking, caption and cell losses, weighted."""
-        texts = [self.processor.apply_chat_template(q.conversation, tokenize=False) for q in batch.questions]
-        pictures = [[decoded(picture) for picture in q.shown] for q in batch.questions]
+        asked = [prepare(question, clips=ClipFrames()) for question in batch.questions]
+        texts = [self.processor.apply_chat_template(one.conversation, tokenize=False) for one in asked]
+        pictures = [one.load().pictures for one in asked]
         inputs = self.processor(text=texts, images=pictures, padding=True, padding_side="right", return_tensors="pt")
         log_p = self.model(**inputs).logits.log_softmax(-1)
         tokens, mask = inputs["input_ids"], inputs["attention_mask"]

@@ -9,15 +9,12 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from actors.media import encode_png, ending
+from actors.media import encode_png, is_clip
 from actors.serving.engine import Picture
 from infra.dag.stage import Places
 from pipelines.algorithms.prompting.opinion import Opinion, decided, rounded, unparsable
 from pipelines.models.jurors.juror import Case, Juror, OpenJuror
 from pipelines.models.scorers.scorer import OpenScorer, Sample, Scorer
-
-CLIPS = (".mp4", ".mov", ".webm", ".mkv", ".avi")
-"""Endings of files that hold more than a picture."""
 
 
 class ScoreJuror(Juror):
@@ -86,4 +83,4 @@ def _encoded(shown: Picture) -> bytes:
 
 
 def _medium(data: bytes) -> Literal["image", "video"]:
-    return "video" if ending(data) in CLIPS else "image"
+    return "video" if is_clip(data) else "image"

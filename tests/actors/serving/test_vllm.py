@@ -33,7 +33,7 @@ asked = captions(200, split="train", seed=3)
 sketches = [sketch_for(c, other=asked[i - 1], generator=generator) for i, c in enumerate(asked) for _ in range(2)]
 pictures = paint(sketches, generator=generator)
 requests = [(c.text, pictures[2 * i], pictures[2 * i + 1]) for i, c in enumerate(asked)]
-engines = {"transformers": TransformersEngine(), "vllm": VllmEngine(max_tokens=64)}
+engines = {"transformers": TransformersEngine(), "vllm": VllmEngine(context=64)}
 juror = next(model for model in shipped(engine=engines[engine]) if model.name == name).open("cpu", NOWHERE)
 opinions = juror.judge([Case(*request) for request in requests])
 json.dump([[v.raw, v.choice, v.score] for (v,) in opinions], open(out, "w"))
