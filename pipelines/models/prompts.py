@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from infra.config import Config, ConfigError
-from infra.identity import fields, seed_of
+from infra.identity import fields, group_id, seed_of
 from infra.store.tables import sha256_of
 from pipelines.schemas.prompts import Split
 
@@ -60,8 +60,11 @@ class Texts(PromptSource):
     """The column of a table that holds the text."""
     task_column: str | None = None
     """The column that holds the kind of prompt."""
+    parent_column: str | None = None
+    """The column that holds the text that a prompt was made from: a rewritten prompt keeps the id of its original."""
     split: Literal["hash", "column", "train", "evaluation"] = "hash"
-    """By a hash of the text, by the column `split`, or all prompts in one split."""
+    """By a hash of the text (of the original, where there is one: its rewritings stay together), by the column `split`,
+    or all prompts in one split."""
     evaluation_share: float = Field(0.1, ge=0, le=1)
     """Share of the prompts that split "hash" holds out."""
 
@@ -95,7 +98,10 @@ class Texts(PromptSource):
                 if not isinstance(text, str) or not text.strip():
                     raise ConfigError(f"{place}: the prompt is {text!r}; write a text, or take the row out")
                 task = row.get(self.task_column) if self.task_column else None
-                yield PromptText(text.strip(), self._split(text.strip(), row, place), task=str(task or ""), place=place)
+                original = str(row.get(self.parent_column) or "").strip() if self.parent_column else ""
+                parent = group_id(original) if original else None
+                split = self._split(original or text.strip(), row, place)
+                yield PromptText(text.strip(), split, task=str(task or ""), place=place, parent=parent)
 
     def _split(self, text: str, row: dict[str, Any], place: str) -> Split:
         if self.split == "hash":

@@ -25,7 +25,7 @@ from pipelines.models.weights import Made
 from pipelines.recipes.parts.loop import LabelledPairs, labelled_pairs
 from pipelines.stages.evaluate import Evaluate
 from pipelines.stages.examples import Examples
-from pipelines.stages.gate import Gated
+from pipelines.stages.gate import ApplyGate
 from pipelines.stages.judge import Judge
 from pipelines.stages.label import Label
 from pipelines.stages.pair import PairSamples
@@ -162,7 +162,7 @@ def _evaluated(
         resources=resources,
         label=EVALUATION,
     )
-    pairs = PairSamples(pictures=shown, label=EVALUATION)
+    pairs = PairSamples(pictures=shown, baseline=arms[0].name, label=EVALUATION)
     votes = Judge(pairs=pairs, pictures=shown, jury=voting, resources=resources, label=EVALUATION)
     scores = ScoreSamples(
         pictures=shown,
@@ -219,7 +219,7 @@ def miniature(
     workers: Annotated[int, Field(ge=1, le=1024, description="actors per row-wise stage")] = 2,
     tune_workers: Annotated[int, Field(ge=1, le=1024, description="training workers")] = 2,
     gpus: Annotated[float, Field(ge=0, le=16, description="GPUs per actor or training worker")] = 0.0,
-) -> Gated:
+) -> ApplyGate:
     """prompts -> render -> pair -> judge -> label -> arena; encode -> examples -> reward, tune; evaluate, report, gate."""
     resources = Resources(workers=workers, gpus=gpus, resident=8)
     drawn = _chosen(roster, generators.shipped(guidance=guidance), "--roster")
@@ -238,4 +238,4 @@ def miniature(
     arms = (base, base.tuned(Made(stage=tuned), adapter=adapter))
     evaluated = _evaluated(captions, arms, voting, reward, seed=seed, resources=resources)
     report = Report(labels=loop.labels, arena=loop.arena, reward=reward, tune=tuned, evaluate=evaluated)
-    return Gated(evaluate=evaluated, report=report)
+    return ApplyGate(evaluate=evaluated, report=report)

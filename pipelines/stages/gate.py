@@ -19,7 +19,7 @@ class GateFailed(RuntimeError):
     """A trained-on measure rose while a held-out one fell: reward hacking. The message names the measures."""
 
 
-class Gated(TableStage):
+class ApplyGate(TableStage):
     """The evaluation's verdicts in; their reasons out, or the run fails with evaluation and report left to look at."""
 
     name: ClassVar = "gate"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from infra.dag.stage import Context, Inputs, TableStage
 from infra.identity import row_id
-from pipelines.algorithms.pairing.combinations import chosen_pairs
+from pipelines.algorithms.pairing.combinations import chosen_pairs, matched_pairs
 from pipelines.schemas.votes import Pair
 from pipelines.stages.sources import Pairing, Pictures
 
@@ -30,11 +30,26 @@ class PairSamples(TableStage, Pairing):
     "Generators all of whose pairs among themselves are kept: those a policy learns from, its own pictures first."
     within_generator: bool = True
     "Whether two samples of the same generator are compared too."
+    baseline: str | None = None
+    "Generator whose samples every other generator's samples of the same number are compared with, and nothing else."
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> PairSamples:
+        if self.baseline is not None and (self.focus or self.per_prompt is not None):
+            raise ValueError("pair: with a baseline neither focus nor per_prompt has an effect; leave them out")
+        if self.baseline is not None and self.pictures.makers and self.baseline not in self.pictures.makers:
+            raise ValueError(f"pair: baseline {self.baseline!r} is none of {', '.join(self.pictures.makers)}")
+        return self
 
     def _of_prompt(self, pictures: list[dict[str, Any]]) -> list[Pair]:
         rows = {row["id"]: row for row in pictures}
         generators = {name: row["generator"] for name, row in rows.items()}
-        chosen = chosen_pairs(generators, focus=self.focus, beyond=self.per_prompt, within_generator=self.within_generator)
+        if self.baseline is not None:
+            numbered = {name: (row["generator"], row["sample"]) for name, row in rows.items()}
+            chosen = matched_pairs(numbered, baseline=self.baseline)
+        else:
+            options: dict[str, Any] = {"focus": self.focus, "within_generator": self.within_generator}
+            chosen = chosen_pairs(generators, beyond=self.per_prompt, **options)
         pairs = [
             Pair(
                 id=row_id(rows[a]["prompt_id"], self.name, self.version, a, b),
@@ -51,7 +66,7 @@ class PairSamples(TableStage, Pairing):
 
     def run(self, context: Context) -> Iterator[Pair]:
         """Pairs in the order of prompt ids."""
-        columns = ["id", "prompt_id", "text", "generator"]
+        columns = ["id", "prompt_id", "text", "generator", "sample"]
         by_prompt: dict[str, list[dict[str, Any]]] = {}
         for picture in context.table(self.pictures, columns).to_pylist():
             by_prompt.setdefault(picture["prompt_id"], []).append(picture)

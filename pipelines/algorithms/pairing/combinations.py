@@ -1,4 +1,4 @@
-"""Pairs of one prompt's samples: all of them within a focus, and a limited number beyond it.
+"""Pairs of one prompt's samples: all within a focus and a limited number beyond it, or each arm with a baseline.
 
 Everything that is drawn is drawn by a hash of the two samples: a pair does not depend on the order in which samples come,
 and its sides do not depend on which other samples there are.
@@ -31,3 +31,17 @@ def chosen_pairs(
         (near if makers <= set(focus) else far).append(pair)
     far.sort(key=lambda pair: seed_of("pair", *pair))
     return sorted(near + far[:beyond])
+
+
+def matched_pairs(samples: Mapping[str, tuple[str, int]], *, baseline: str) -> list[tuple[str, str]]:
+    """Pairs (A, B) of every other generator's sample with the baseline's of the same number: n - 1 instead of n(n - 1)/2.
+
+    samples: the generator and the number of each sample, by the sample's id. Either sample is A with probability 1/2.
+    """
+    of_baseline = {number: name for name, (generator, number) in samples.items() if generator == baseline}
+    pairs = []
+    for other, (generator, number) in samples.items():
+        if generator != baseline and number in of_baseline:
+            first, second = sorted((of_baseline[number], other))
+            pairs.append((first, second) if seed_of(first, second) % 2 else (second, first))
+    return sorted(pairs)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from infra.config import ConfigError
 from pipelines.miniature.generators import shipped
 from pipelines.miniature.jurors import shipped as jury
 from pipelines.miniature.prompts import Grammar
@@ -16,7 +17,13 @@ from pipelines.stages.render import Render
 ROSTER = shipped()
 RENDERED = Render(prompts=WritePrompts(source=Grammar()), roster=ROSTER)
 PICTURES = [
-    {"id": f"{generator}{sample}", "prompt_id": "0123456789ab", "text": "a circle", "generator": generator}
+    {
+        "id": f"{generator}{sample}",
+        "prompt_id": "0123456789ab",
+        "text": "a circle",
+        "generator": generator,
+        "sample": sample,
+    }
     for generator, samples in (("policy", 3), ("late", 1), ("early", 2))
     for sample in range(samples)
 ]
@@ -41,3 +48,22 @@ def test_a_prompts_pairs_are_the_chosen_ones_under_ids_of_their_prompt():
         assert pair.id.startswith("0123456789ab") and pair.text == "a circle"
         assert (pair.generator_a, pair.generator_b) == (made[pair.picture_a], made[pair.picture_b])
     assert [pair.id for pair in pairs] == sorted(pair.id for pair in pairs)
+
+
+def test_with_a_baseline_each_arm_meets_the_baselines_sample_of_its_own_number_and_nothing_else():
+    arms = ("policy", "late", "early")
+    shown = [
+        {"id": f"{arm}{n}", "generator": arm, "sample": n, "prompt_id": "0" * 12, "text": "a circle"}
+        for arm in arms
+        for n in range(2)
+    ]
+    pairs = PairSamples(pictures=RENDERED, baseline="policy")._of_prompt(shown)
+    found = {frozenset((pair.picture_a, pair.picture_b)) for pair in pairs}
+    assert len(pairs) == 4 and found == {frozenset((f"policy{n}", f"{arm}{n}")) for arm in arms[1:] for n in range(2)}
+
+
+def test_a_baseline_that_nobody_renders_or_that_other_options_contradict_is_refused():
+    with pytest.raises(ConfigError, match="'nobody' is none of"):
+        PairSamples(pictures=RENDERED, baseline="nobody")
+    with pytest.raises(ConfigError, match="leave them out"):
+        PairSamples(pictures=RENDERED, baseline="policy", per_prompt=2)

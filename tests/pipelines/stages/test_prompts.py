@@ -50,6 +50,15 @@ def test_every_kind_of_file_gives_the_same_rows(tmp_path, kind):
     assert lines[1].source == "prompts.txt:3"
 
 
+def test_a_rewritten_prompt_keeps_the_id_and_the_split_of_its_original(tmp_path):
+    rows = [{"prompt": f"{text}, {style}", "original": text} for text in TEXTS for style in ("in oil", "in ink")]
+    (tmp_path / "p.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    found, _ = written(Texts(path=str(tmp_path / "p.jsonl"), parent_column="original", evaluation_share=0.5))
+    originals, _ = written(Texts(path=str(write(tmp_path, ".txt").path), evaluation_share=0.5))
+    wanted = [(row.id, row.split) for row in originals for _ in range(2)]
+    assert [(row.parent, row.split) for row in found] == wanted and len({row.split for row in found}) == 2
+
+
 def test_the_hash_of_a_text_decides_its_split_and_about_the_share_is_held_out(tmp_path):
     source = write(tmp_path, ".txt")
 
