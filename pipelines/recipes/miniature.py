@@ -22,22 +22,16 @@ from pipelines.miniature.world.draw import SIZE
 from pipelines.models.adapter import Full, LoRA
 from pipelines.models.jurors.vlm import AnyEngine, VlmJuror
 from pipelines.models.weights import Made
-from pipelines.recipes.parts.loop import LabelledPairs, labelled_pairs
-from pipelines.stages.evaluate import Evaluate
+from pipelines.recipes.parts.loop import LabelledPairs, evaluated, labelled_pairs
 from pipelines.stages.examples import Examples
 from pipelines.stages.gate import ApplyGate
-from pipelines.stages.judge import Judge
-from pipelines.stages.label import Label
-from pipelines.stages.pair import PairSamples
 from pipelines.stages.prompts import WritePrompts
-from pipelines.stages.render import Render
 from pipelines.stages.report import Report
 from pipelines.stages.reward import Reward
-from pipelines.stages.score import ScoreSamples
 from pipelines.stages.tune import Tune
 from pipelines.training.buckets import Buckets
 
-POLICY, EVALUATION = "policy", "evaluation"
+POLICY = "policy"
 ENGINES: dict[str, AnyEngine] = {"transformers": TransformersEngine(), "vllm": VllmEngine()}
 SOURCES = (POLICY, "late", "middle")
 """Measured on training captions: pairs with much weaker generators teach to differ from them, and cost half the gain."""
@@ -143,44 +137,6 @@ def _reward(examples: Examples, base: generators.MiniatureGenerator, held_out: f
     return Reward(examples=examples, policy=MiniatureFamily(weights=base.weights), held_out=held_out, trainer=trainer)
 
 
-def _evaluated(
-    captions: WritePrompts,
-    arms: tuple[generators.MiniatureGenerator, ...],
-    voting: tuple[VlmJuror, ...],
-    reward: Reward,
-    *,
-    seed: int,
-    resources: Resources,
-) -> Evaluate:
-    """The arms on the held-out captions, with the same captions, seeds and samplers: they differ in their weights alone."""
-    shown = Render(
-        prompts=captions,
-        roster=arms,
-        splits=("evaluation",),
-        seeds="shared",
-        seed=seed,
-        resources=resources,
-        label=EVALUATION,
-    )
-    pairs = PairSamples(pictures=shown, baseline=arms[0].name, label=EVALUATION)
-    votes = Judge(pairs=pairs, pictures=shown, jury=voting, resources=resources, label=EVALUATION)
-    scores = ScoreSamples(
-        pictures=shown,
-        prompts=captions,
-        scorers=(Checker(), reward.scorer(noises=1)),
-        resources=resources,
-        label=EVALUATION,
-    )
-    return Evaluate(
-        prompts=captions,
-        pictures=shown,
-        baseline=arms[0].name,
-        scores=(scores,),
-        jury=Label(pairs=pairs, votes=votes, label=EVALUATION),
-        seed=seed,
-    )
-
-
 def miniature(
     *,
     prompts: Annotated[int, Field(ge=6, le=3000, description="training captions")] = 900,
@@ -236,6 +192,13 @@ def miniature(
     on = Resources(workers=tune_workers, gpus=gpus)
     tuned = _tuned(examples, base, sources, FlowDPO(beta=beta), adapter, trainer, on)
     arms = (base, base.tuned(Made(stage=tuned), adapter=adapter))
+<<<<<<< HEAD
     evaluated = _evaluated(captions, arms, voting, reward, seed=seed, resources=resources)
     report = Report(labels=loop.labels, arena=loop.arena, reward=reward, tune=tuned, evaluate=evaluated)
     return ApplyGate(evaluate=evaluated, report=report)
+=======
+    scorers = (Checker(), reward.scorer(noises=1))
+    measured = evaluated(captions, arms, jury=voting, scorers=scorers, seed=seed, resources=resources)
+    report = Report(labels=loop.labels, arena=loop.arena, reward=reward, tune=tuned, evaluate=measured)
+    return Gated(evaluate=measured, report=report)
+>>>>>>> 0a48084 (Rosters and juries are lists in YAML, checked with line numbers; an evaluation has a jury of its own that taught nobody, and one whose every measure taught an arm is refused before any work; a report without a reward model; what trains a generator takes examples that are there)

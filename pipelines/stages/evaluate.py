@@ -33,7 +33,7 @@ from pipelines.training.teachers import judges_in, teachers_of
 
 OVERALL = "overall"
 """The task of a row that is about all tasks, and the dimension of a measure that has one only."""
-JURY = "jury"
+JURY, HELD_OUT_JURY = "jury", "held_out_jury"
 MEAN, WIN_RATE, WIN_RATE_DECIDED = "mean", "win_rate", "win_rate_decided"
 RATES = {WIN_RATE: "share of pairs, a tie is half a win", WIN_RATE_DECIDED: "share of pairs that are no tie"}
 
@@ -80,6 +80,8 @@ class Evaluate(TableStage):
     "Scores of the pictures; the measure is the scorer's name."
     jury: Label | None = None
     "Labels of pairs of the pictures; the measure is called jury."
+    held_out_jury: Label | None = None
+    "Labels of the same pairs by other jurors, who taught no arm; the measure is called held_out_jury."
     seed: int = Field(0, ge=0)
     "Seed of the resampling."
     bootstrap: Bootstrap = Bootstrap()
@@ -87,17 +89,32 @@ class Evaluate(TableStage):
 
     @model_validator(mode="after")
     def _measurable(self) -> Evaluate:
-        names = [scorer.name for scores in self.scores for scorer in scores.scorers] + [JURY] * (self.jury is not None)
+        names = [scorer.name for scores in self.scores for scorer in scores.scorers] + list(self._juries)
         if not names or len(set(names)) != len(names):
             raise ValueError(f"evaluate needs scores or a jury, each measure under a name of its own, got {names}")
+        scorers = [judges_in([scorer]) for scores in self.scores for scorer in scores.scorers]
+        measures = [*scorers, *(judges_in(jury.votes.jury) for jury in self._juries.values())]
+        for arm, maker in self.pictures.makers.items():
+            if arm != self.baseline and all(teachers_of(maker) & judges for judges in measures):
+                raise ConfigError(
+                    f"evaluate: {arm} was taught by every measure that compares it with {self.baseline}, so that reward "
+                    "hacking could not be seen; add a scorer or a juror that no arm has learned from"
+                )
         return self
+
+    @property
+    def _juries(self) -> Mapping[str, Label]:
+        """The juries by the name of their measure."""
+        given = {JURY: self.jury, HELD_OUT_JURY: self.held_out_jury}
+        return {name: label for name, label in given.items() if label is not None}
 
     def run(self, context: Context) -> Iterator[EvaluationSummary]:
         """Arms in sorted order; of each, measures in the order of the stage's fields, all tasks together first."""
         shots = self._shots(context)
         prompts = context.table(self.prompts, ["id", "task"])
         tasks = dict(zip(prompts["id"].to_pylist(), prompts["task"].to_pylist(), strict=True))
-        values, preferences = self._values(context), self._preferences(context)
+        values = self._values(context)
+        preferences = {name: _preferences(context, label) for name, label in self._juries.items()}
         reasons: list[GateReason] = []
         for arm in sorted(set(shots) - {self.baseline}):
             pairs = self._pairs(arm, shots)
@@ -142,22 +159,11 @@ class Evaluate(TableStage):
                     found.setdefault((scorer, dimension), {})[sample] = value
         return found
 
-    def _preferences(self, context: Context) -> dict[tuple[str, str], float]:
-        """For each judged pair (one, other): 1 where the jury prefers `other`, 0 where `one`, 0.5 where it ties."""
-        found: dict[tuple[str, str], float] = {}
-        if self.jury is not None:
-            table: pa.Table = context.table(self.jury, ["picture_a", "picture_b", "choice"])
-            for row in table.to_pylist():
-                b_wins = {"a": 0.0, "b": 1.0, "tie": 0.5}[row["choice"]]
-                found[row["picture_a"], row["picture_b"]] = b_wins
-                found[row["picture_b"], row["picture_a"]] = 1 - b_wins
-        return found
-
     def _measured(
         self,
         pairs: Mapping[tuple[str, int], tuple[Shot, Shot]],
         values: Mapping[tuple[str, str], Mapping[str, float]],
-        preferences: Mapping[tuple[str, str], float],
+        preferences: Mapping[str, Mapping[tuple[str, str], float]],
     ) -> Iterator[Measured]:
         """Every measure on the pairs of one arm."""
         ids = [(one.picture, other.picture) for one, other in pairs.values()]
@@ -169,10 +175,10 @@ class Evaluate(TableStage):
                 arm = np.array([known.get(other, math.nan) for _, other in ids])
                 outcomes = wins(base, tuned=arm)
                 yield Measured(scorer.name, dimension, scorer.convention, judged_by, base, arm, outcomes)
-        if self.jury is not None:
-            outcomes = np.array([preferences.get(pair, math.nan) for pair in ids])
-            jury: Sequence[Config] = self.jury.votes.jury
-            yield Measured(JURY, OVERALL, RATES[WIN_RATE], judges_in(jury), None, None, outcomes)
+        for name, label in self._juries.items():
+            outcomes = np.array([preferences[name].get(pair, math.nan) for pair in ids])
+            jury: Sequence[Config] = label.votes.jury
+            yield Measured(name, OVERALL, RATES[WIN_RATE], judges_in(jury), None, None, outcomes)
 
     def _rows(
         self,
@@ -229,13 +235,24 @@ class Evaluate(TableStage):
         """The gate's verdict on one arm: by means where a measure has them, by the win rate where it compares only."""
         changes = []
         for row in rows:
-            by = WIN_RATE if row.measure == JURY else MEAN
+            by = WIN_RATE if row.measure in self._juries else MEAN
             if row.task == OVERALL and row.statistic == by:
                 numbers = [math.nan if x is None else x for x in (row.difference, row.low, row.high)]
                 name = row.measure if row.dimension == OVERALL else f"{row.measure} {row.dimension}"
                 changes.append(MeasuredChange(name, trained_on=row.trained_on, difference=Interval(*numbers, row.n)))
         verdict = decide(changes, options=self.gate)
         return [GateReason(arm, verdict.passed, reason) for reason in verdict.reasons]
+
+
+def _preferences(context: Context, label: Label) -> dict[tuple[str, str], float]:
+    """For each judged pair (one, other): 1 where the jury prefers `other`, 0 where `one`, 0.5 where it ties."""
+    found: dict[tuple[str, str], float] = {}
+    table: pa.Table = context.table(label, ["picture_a", "picture_b", "choice"])
+    for row in table.to_pylist():
+        b_wins = {"a": 0.0, "b": 1.0, "tie": 0.5}[row["choice"]]
+        found[row["picture_a"], row["picture_b"]] = b_wins
+        found[row["picture_b"], row["picture_a"]] = 1 - b_wins
+    return found
 
 
 def _numbers_of(

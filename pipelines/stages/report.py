@@ -28,7 +28,7 @@ class Report(TableStage):
 
     labels: Label
     arena: Arena
-    reward: Reward
+    reward: Reward | None = None
     tune: Tune
     evaluate: Evaluate
     gallery_per_task: int = Field(4, ge=1, le=24)
@@ -62,8 +62,8 @@ class Report(TableStage):
             gaps=context.table(self.tune.examples, ["gap"])["gap"].drop_null().to_pylist(),
             jurors=rows(self.labels, "jurors"),
             labels=gather.labels(preferences),
-            reward_accuracy=sorted(rows(self.reward), key=lambda row: row.t),
-            reward_steps=rows(self.reward, "curve"),
+            reward_accuracy=sorted(rows(self.reward), key=lambda row: row.t) if self.reward else [],
+            reward_steps=rows(self.reward, "curve") if self.reward else [],
             tune_steps=rows(self.tune),
             summary=rows(self.evaluate),
             gallery=choose.gallery(

@@ -1,4 +1,4 @@
-"""From prompts to labels and latents: the part of the loop that every recipe of rendered pictures shares."""
+"""What every recipe that renders shares: from prompts to labels and latents, and the evaluation on held-out prompts."""
 
 from __future__ import annotations
 
@@ -9,14 +9,20 @@ from infra.dag.stage import Resources
 from pipelines.models.families.base import Family
 from pipelines.models.generators.generator import Generator
 from pipelines.models.jurors.juror import Juror
+from pipelines.models.scorers.scorer import Scorer
 from pipelines.stages.arena import Arena
 from pipelines.stages.encode import Encode, Encoders
+from pipelines.stages.evaluate import Evaluate
 from pipelines.stages.judge import Judge
 from pipelines.stages.label import Label
 from pipelines.stages.pair import PairSamples
 from pipelines.stages.prompts import WritePrompts
-from pipelines.stages.render import Render
+from pipelines.stages.render import Render, RenderClips
+from pipelines.stages.score import ScoreSamples
 from pipelines.training.buckets import Buckets
+
+EVALUATION, HELD_OUT = "evaluation", "held-out"
+"""Labels of the evaluation's stages, and of those of a jury that taught nobody."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,8 @@ def labelled_pairs(
     is not named; focus: generators all of whose pairs are kept; per_prompt: most pairs per prompt beside those; resources:
     of the row-wise stages that hold a model.
     """
-    pictures = Render(prompts=prompts, roster=tuple(roster), samples=dict(samples), resources=resources)
+    render = RenderClips if roster[0].medium == "video" else Render
+    pictures = render(prompts=prompts, roster=tuple(roster), samples=dict(samples), resources=resources)
     pairs = PairSamples(pictures=pictures, per_prompt=per_prompt, focus=tuple(focus))
     votes = Judge(pairs=pairs, pictures=pictures, jury=tuple(jury), resources=resources)
     labels = Label(pairs=pairs, votes=votes)
@@ -62,3 +69,48 @@ def labelled_pairs(
         resources=resources,
     )
     return LabelledPairs(prompts, pictures, pairs, labels, Arena(labels=labels), encoded)
+
+
+def evaluated(
+    prompts: WritePrompts,
+    arms: Sequence[Generator],
+    *,
+    jury: Sequence[Juror],
+    scorers: Sequence[Scorer] = (),
+    held_out_jury: Sequence[Juror] = (),
+    seed: int = 0,
+    resources: Resources,
+) -> Evaluate:
+    """Held-out prompts -> render -> pair -> judge -> label, and score -> evaluate.
+
+    arms: the first is the baseline; all get the same prompts and seeds. held_out_jury: jurors that judge here only.
+    """
+    render = RenderClips if arms[0].medium == "video" else Render
+    shown = render(
+        prompts=prompts,
+        roster=tuple(arms),
+        splits=("evaluation",),
+        seeds="shared",
+        seed=seed,
+        resources=resources,
+        label=EVALUATION,
+    )
+    pairs = PairSamples(pictures=shown, baseline=arms[0].name, label=EVALUATION)
+
+    def judged(jurors: Sequence[Juror], label: str) -> Label:
+        votes = Judge(pairs=pairs, pictures=shown, jury=tuple(jurors), resources=resources, label=label)
+        return Label(pairs=pairs, votes=votes, label=label)
+
+    scores = ()
+    if scorers:
+        given = {"pictures": shown, "prompts": prompts, "scorers": tuple(scorers)}
+        scores = (ScoreSamples(**given, resources=resources, label=EVALUATION),)
+    return Evaluate(
+        prompts=prompts,
+        pictures=shown,
+        baseline=arms[0].name,
+        scores=scores,
+        jury=judged(jury, EVALUATION),
+        held_out_jury=judged(held_out_jury, HELD_OUT) if held_out_jury else None,
+        seed=seed,
+    )

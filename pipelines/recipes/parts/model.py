@@ -1,9 +1,9 @@
-"""A published generator as a recipe of its user's pairs takes it: which one, where its weights are, what is trained."""
+"""The generator that a recipe trains: which one, where its weights are, and what of it is trained."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -11,62 +11,91 @@ from infra.config import ConfigError
 from infra.store.files import Folder
 from pipelines.algorithms.diffusion.flow import LogitNormalTimes, TimeSampler, UniformTimes
 from pipelines.models.adapter import Full, LoRA
-from pipelines.models.families.base import Family
+from pipelines.models.families.base import Family, read_index
 from pipelines.models.families.flux import FLUX
 from pipelines.models.families.sd3 import SD3
 from pipelines.models.families.sd15 import SD15
 from pipelines.models.families.sdxl import SDXL
 from pipelines.models.memory import Architecture
 from pipelines.models.sizes import ARCHITECTURES, PUBLISHED
-from pipelines.models.weights import Hub
+from pipelines.models.weights import Hub, Weights
 
 
 @dataclass(frozen=True)
-class Model:
-    """A generator and what of it is trained."""
+class Trainee:
+    """A generator, and what of it is trained."""
 
-    name: str
-    """A published architecture."""
-    weights: str
-    """Folder or hub id; "": the published one."""
-    revision: str
+    family: Family
+    """The generator: its family with its weights."""
+    size: Architecture | None
+    """Its published size, by which `plan` reckons the memory of a rank; None where it is not known."""
     adapter: Literal["lora", "full"]
     rank: int = 64
-    alpha: float = 128.0
-
-    @property
-    def size(self) -> Architecture:
-        """The published size, which knows the class of the family."""
-        return ARCHITECTURES[self.name]
-
-    @cached_property
-    def family(self) -> Family:
-        """The generator: its family with its weights."""
-        return self.size.family(weights=self.source())
+    """Rank of the LoRA; its alpha is twice that."""
 
     @property
     def diffusion(self) -> bool:
         """Whether it predicts noise, and not a velocity."""
-        return self.size.family in (SD15, SDXL)
-
-    def source(self) -> Folder | Hub:
-        """Where its weights are; raises ConfigError for a path that is not there."""
-        given = self.weights or PUBLISHED[self.name]
-        if Path(given).is_dir():
-            return Folder(path=given)
-        if given.startswith(("/", ".", "~")) or given.count("/") != 1:
-            raise ConfigError(f"--weights {given}: no such folder, and no hub id (OWNER/NAME); give one of both")
-        return Hub(repo=given, revision=self.revision)
+        return isinstance(self.family, SD15 | SDXL)
 
     def trained(self) -> LoRA | Full:
         """The adapter."""
-        return LoRA(rank=self.rank, alpha=self.alpha) if self.adapter == "lora" else Full()
+        return LoRA(rank=self.rank, alpha=2.0 * self.rank) if self.adapter == "lora" else Full()
 
     def times(self) -> TimeSampler:
         """Noise levels: uniform over a diffusion's steps and for video; for SD3 and FLUX as they were trained.
 
         ViPO does not say how it draws them: logit-normal times with the scheduler's shift are Salon's choice.
         """
-        if self.size.family in (SD3, FLUX):
+        if isinstance(self.family, SD3 | FLUX):
             return LogitNormalTimes(shift="generator")
         return UniformTimes(low=0.0, high=1.0)
+
+
+def published(
+    name: str, *, adapter: Literal["lora", "full"], rank: int = 64, weights: str = "", revision: str = "main"
+) -> Trainee:
+    """A generator of a published size, with the published weights or those of a folder or repository.
+
+    Raises ConfigError for a path that is not there.
+    """
+    size, given = ARCHITECTURES[name], weights or PUBLISHED[name]
+    if Path(given).is_dir():
+        return Trainee(size.family(weights=Folder(path=given)), size, adapter, rank)
+    if given.startswith(("/", ".", "~")) or given.count("/") != 1:
+        raise ConfigError(f"--weights {given}: no such folder, and no hub id (OWNER/NAME); give one of both")
+    return Trainee(size.family(weights=Hub(repo=given, revision=revision)), size, adapter, rank)
+
+
+def family_of(weights: Weights, *, size: str | None, flag: str) -> tuple[Family, Architecture | None]:
+    """The family of a generator's weights, and its published size where that is known.
+
+    A folder says what it holds; a repository is known where it is a published one, and otherwise by `size`, the name of an
+    architecture given by the user with `flag`. Raises ConfigError for weights of no family that can be trained.
+    """
+    if size is not None:
+        return ARCHITECTURES[size].family(weights=weights), ARCHITECTURES[size]
+    if isinstance(weights, Hub):
+        names = [name for name, repo in PUBLISHED.items() if repo == weights.repo]
+        if not names:
+            raise ConfigError(f"{flag}: {weights.repo} is not a repository that is known here; name its architecture")
+        return ARCHITECTURES[names[0]].family(weights=weights), ARCHITECTURES[names[0]]
+    if not isinstance(weights, Folder):
+        raise ConfigError(f"{flag}: the weights of a stage are no policy of this recipe; give a folder or a repository")
+    found = list(_families_in(weights))
+    if not found:
+        kind = read_index(weights.local).get("_class_name")
+        known = ", ".join(sorted({one.family.pipeline_class for one in ARCHITECTURES.values()}))
+        raise ConfigError(f"{weights.path} holds a {kind}, which cannot be trained; pipelines that can: {known}")
+    return found[0], None
+
+
+def _families_in(weights: Folder) -> Iterator[Family]:
+    """The families of which a folder holds a pipeline."""
+    kind = read_index(weights.local).get("_class_name")
+    for family in dict.fromkeys(size.family for size in ARCHITECTURES.values()):
+        if family.pipeline_class == kind:
+            try:
+                yield family(weights=weights)
+            except ConfigError:
+                continue  # another variant of the same class of pipeline

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
@@ -23,7 +24,7 @@ from pipelines.algorithms.preference.methods import AnyMethod
 from pipelines.algorithms.preference.scalarisation import Scalarisation
 from pipelines.exchange.formats import FormatName, renames
 from pipelines.recipes.parts.checks import require_dimensions, require_draws, require_lengths
-from pipelines.recipes.parts.model import Model
+from pipelines.recipes.parts.model import Trainee, published
 from pipelines.stages.arena import Arena
 from pipelines.stages.encode import Encode, Encoders
 from pipelines.stages.examples import Examples
@@ -65,13 +66,11 @@ class Source(Config):
         asked: dict[str, Any] = {"area": self.side**2, "own": False} if self.side else {"area": area}
         return Data(expected=expected, max_error_share=self.max_error_share, **chosen, **options | asked)
 
-    def model(self, name: str, adapter: Literal["lora", "full"]) -> Model:
+    def model(self, name: str, adapter: Literal["lora", "full"]) -> Trainee:
         """The generator."""
         if self.rank is not None and adapter == "full":
             raise ConfigError(f"--rank {self.rank}: all weights are trained; choose --adapter lora")
-        rank = self.rank or 64
-        given: dict[str, Any] = {"weights": self.weights, "revision": self.revision, "adapter": adapter}
-        return Model(name=name, rank=rank, alpha=2.0 * rank, **given)
+        return published(name, adapter=adapter, rank=self.rank or 64, weights=self.weights, revision=self.revision)
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ class Data:
     renamed: tuple[str, ...] = ()
     """`old=new`: the files' columns by the format's names."""
 
-    def nodes(self, model: Model, previews: Previews, *, setup: Setup) -> Examples:
+    def nodes(self, model: Trainee, previews: Previews, *, setup: Setup) -> Examples:
         """import -> encode, import_labels -> examples."""
         folder = Folder(path=self.pairs) if self.pairs else None
         renamed = renames(self.renamed, format=self.format, flag="--pairs-map")
@@ -108,7 +107,7 @@ class Data:
         pictures = ImportedClips(source=source) if self.clips else ImportedPictures(source=source)
         labels = ImportedLabels(pictures=pictures)
         # Clips take the finest shapes that the model has; pictures come in many shapes, and 64 px keep their groups few.
-        family, side = model.size.family, math.isqrt(self.area)
+        family, side = model.family, math.isqrt(self.area)
         multiple = family.size_multiple if self.clips else max(family.size_multiple, min(64, side))
         buckets = Buckets(
             area=self.area,
@@ -215,15 +214,14 @@ class Setup(Config):
             return EngineOptions(kind="torch", offload=self.offload, bf16=bf16)
         return EngineOptions(zero=int(self.zero or "2"), offload=self.offload, bf16=bf16)  # type: ignore[arg-type]
 
-    def previews(self, data: Data, model: Model) -> Previews:
-        """In the shape of a square training picture; a clip has the shortest length."""
-        side = model.size.family.size_multiple
-        pixels = max(side, round(math.sqrt(data.area) / side) * side)
-        return Previews(texts=self.preview_texts, frames=min(data.frames), height=pixels, width=pixels)
+    def previews(self, area: int, *, frames: Sequence[int], multiple: int) -> Previews:
+        """In the shape of a square training picture of so many pixels; a clip has the shortest of the lengths."""
+        pixels = max(multiple, round(math.sqrt(area) / multiple) * multiple)
+        return Previews(texts=self.preview_texts, frames=min(frames), height=pixels, width=pixels)
 
 
 def stage(
-    model: Model,
+    model: Trainee,
     data: Data,
     method: AnyMethod,
     run: Run,
@@ -235,13 +233,28 @@ def stage(
 ) -> Tune:
     """The tune node of a method, with all it stands on; the reference's errors are cached where `setup.draws` says so."""
     require_draws(setup.draws, method)
-    require_lengths(data.frames, model.size.family)
-    previews = setup.previews(data, model)
+    require_lengths(data.frames, type(model.family))
+    previews = setup.previews(data.area, frames=data.frames, multiple=model.family.size_multiple)
     examples = data.nodes(model, previews, setup=setup)
-    resources = Resources(workers=setup.workers, gpus=setup.gpus)
+    return tuned(examples, model, method, run, setup=setup, previews=previews, label=label, start=start, guidance=guidance)
+
+
+def tuned(
+    examples: Examples,
+    model: Trainee,
+    method: AnyMethod,
+    run: Run,
+    *,
+    setup: Setup,
+    previews: Previews,
+    label: str = "",
+    start: Trained | None = None,
+    guidance: float = 1.0,
+) -> Tune:
+    """The tune node of a method on examples that are there."""
     errors = None
     if setup.draws:
-        errors = _reference_errors(examples, model, data, run, setup=setup, start=start, guidance=guidance)
+        errors = _reference_errors(examples, model, run, setup=setup, start=start, guidance=guidance)
     return Tune(
         label=label,
         examples=examples,
@@ -255,19 +268,19 @@ def stage(
         draws_seed=setup.seed if errors else 0,
         times=model.times(),
         caption_dropout=run.caption_dropout,
-        flips=data.flips,
+        flips=examples.encoded.flips,
         guidance=guidance,
         trainer=_trainer(run, setup),
         checkpointing=True,
         previews=previews,
         trackers=setup.trackers(),
         comfyui=setup.comfyui,
-        resources=resources,
+        resources=Resources(workers=setup.workers, gpus=setup.gpus),
     )
 
 
 def _reference_errors(
-    examples: Examples, model: Model, data: Data, run: Run, *, setup: Setup, start: Trained | None, guidance: float
+    examples: Examples, model: Trainee, run: Run, *, setup: Setup, start: Trained | None, guidance: float
 ) -> ReferenceErrors:
     """The reference's errors on `setup.draws` fixed draws of each pair, under the settings of the training."""
     return ReferenceErrors(
@@ -279,7 +292,7 @@ def _reference_errors(
         draws=setup.draws,
         seed=setup.seed,
         caption_dropout=run.caption_dropout,
-        flips=data.flips,
+        flips=examples.encoded.flips,
         guidance=guidance,
         resources=Resources(workers=setup.workers, gpus=setup.gpus),
     )
