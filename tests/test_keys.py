@@ -9,16 +9,20 @@ from importlib import import_module
 from pathlib import Path
 
 from infra.dag.stage import topological
-from jobs.arguments import recipe_names
+from jobs.recipes import call_recipe, recipe_names
 
 KEYS = Path(__file__).with_name("keys.json")
+PROMPTS = str(Path(__file__).with_name("support") / "prompts.txt")
+REQUIRED = {name: {"prompts": PROMPTS, "evaluation_jury": "image_judges"} for name in ("align_image", "align_video")}
+"""Flags without which a recipe cannot be built."""
 
 
 def identities() -> dict[str, dict[str, str]]:
     """The key of every node of every recipe with its default flags."""
     found = {}
     for name in recipe_names():
-        target = getattr(import_module(f"pipelines.recipes.{name}"), name)()
+        recipe = getattr(import_module(f"pipelines.recipes.{name}"), name)
+        target = call_recipe(recipe, REQUIRED.get(name, {}))
         found[name] = {stage.node: stage.key for stage in topological(target)}
     return found
 

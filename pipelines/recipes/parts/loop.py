@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from infra.dag.stage import Resources
 from pipelines.models.families.base import Family
@@ -45,28 +46,36 @@ def labelled_pairs(
     policy: Family,
     buckets: Buckets,
     samples: Mapping[str, int],
-    per_prompt: int,
+    per_prompt: int | None,
     focus: Sequence[str],
     resources: Resources,
+    judging: Resources | None = None,
+    encoding: Resources | None = None,
+    weights: Mapping[str, float] | None = None,
+    dtype: Literal["float32", "bfloat16"] = "float32",
+    texts: Sequence[str] = (),
 ) -> LabelledPairs:
     """prompts -> render -> pair -> judge -> label -> arena, and encode.
 
     policy: the generator whose encoders make the latents; samples: pictures per prompt by a generator's name, one where it
     is not named; focus: generators all of whose pairs are kept; per_prompt: most pairs per prompt beside those; resources:
-    of the row-wise stages that hold a model.
+    of the row-wise stages that hold a model, unless judging and encoding have their own; weights: of the jury's dimensions
+    where several decide; dtype: of the encoders; texts: encoded beside the prompts.
     """
     render = RenderClips if roster[0].medium == "video" else Render
     pictures = render(prompts=prompts, roster=tuple(roster), samples=dict(samples), resources=resources)
     pairs = PairSamples(pictures=pictures, per_prompt=per_prompt, focus=tuple(focus))
-    votes = Judge(pairs=pairs, pictures=pictures, jury=tuple(jury), resources=resources)
-    labels = Label(pairs=pairs, votes=votes)
+    votes = Judge(pairs=pairs, pictures=pictures, jury=tuple(jury), resources=judging or resources)
+    labels = Label(pairs=pairs, votes=votes, weights=dict(weights or {}))
     encoded = Encode(
         pairs=pairs,
         pictures=pictures,
         encoders=Encoders(family=policy),
         buckets=buckets,
+        texts=tuple(texts),
+        dtype=dtype,
         shard_rows=512,
-        resources=resources,
+        resources=encoding or resources,
     )
     return LabelledPairs(prompts, pictures, pairs, labels, Arena(labels=labels), encoded)
 
@@ -78,12 +87,15 @@ def evaluated(
     jury: Sequence[Juror],
     scorers: Sequence[Scorer] = (),
     held_out_jury: Sequence[Juror] = (),
+    weights: Mapping[str, float] | None = None,
     seed: int = 0,
     resources: Resources,
+    judging: Resources | None = None,
 ) -> Evaluate:
     """Held-out prompts -> render -> pair -> judge -> label, and score -> evaluate.
 
     arms: the first is the baseline; all get the same prompts and seeds. held_out_jury: jurors that judge here only.
+    judging: resources of jurors and scorers where they differ from the generators'.
     """
     render = RenderClips if arms[0].medium == "video" else Render
     shown = render(
@@ -98,13 +110,13 @@ def evaluated(
     pairs = PairSamples(pictures=shown, baseline=arms[0].name, label=EVALUATION)
 
     def judged(jurors: Sequence[Juror], label: str) -> Label:
-        votes = Judge(pairs=pairs, pictures=shown, jury=tuple(jurors), resources=resources, label=label)
-        return Label(pairs=pairs, votes=votes, label=label)
+        votes = Judge(pairs=pairs, pictures=shown, jury=tuple(jurors), resources=judging or resources, label=label)
+        return Label(pairs=pairs, votes=votes, weights=dict(weights or {}), label=label)
 
     scores = ()
     if scorers:
         given = {"pictures": shown, "prompts": prompts, "scorers": tuple(scorers)}
-        scores = (ScoreSamples(**given, resources=resources, label=EVALUATION),)
+        scores = (ScoreSamples(**given, resources=judging or resources, label=EVALUATION),)
     return Evaluate(
         prompts=prompts,
         pictures=shown,

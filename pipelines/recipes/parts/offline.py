@@ -250,8 +250,9 @@ def tuned(
     label: str = "",
     start: Trained | None = None,
     guidance: float = 1.0,
+    sources: tuple[str, ...] = (),
 ) -> Tune:
-    """The tune node of a method on examples that are there."""
+    """The tune node of a method on examples that are there, or on those of pairs by these sources."""
     errors = None
     if setup.draws:
         errors = _reference_errors(examples, model, run, setup=setup, start=start, guidance=guidance)
@@ -269,6 +270,7 @@ def tuned(
         times=model.times(),
         caption_dropout=run.caption_dropout,
         flips=examples.encoded.flips,
+        sources=sources,
         guidance=guidance,
         trainer=_trainer(run, setup),
         checkpointing=True,

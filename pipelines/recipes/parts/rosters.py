@@ -52,18 +52,29 @@ def find(given: str, *, flag: str) -> Path:
     raise ConfigError(f"{flag} {given}: no such file; {hint}")
 
 
-def read(given: str, *, kinds: Mapping[str, type[Named]], flag: str, holds: str = "pipeline") -> tuple[Named, ...]:
+Kinds = Mapping[str, type[Config]]
+
+
+def read(
+    given: str,
+    *,
+    kinds: Mapping[str, type[Named]],
+    flag: str,
+    holds: str = "pipeline",
+    nested: Mapping[str, Kinds] | None = None,
+) -> tuple[Named, ...]:
     """The models of a list, in its order.
 
     kinds: classes by the name that `kind` has in the file, the first of which is meant where it is left out.
     holds: what a repository of the Hub holds where such a model's weights are one: "pipeline" or "model".
+    nested: options that are models themselves, with their kinds: the scorer of a juror by score.
     Raises ConfigError, with file and line, for what is no list, an unknown kind or option, and two models of one name.
     """
     path = find(given, flag=flag)
     places: dict[str, str] = {}
     models: list[Named] = []
     for node in _items(path, flag):
-        model = _model(node, path, kinds=kinds, holds=holds)
+        model = _model(node, path, kinds=kinds, holds=holds, nested=nested or {})
         place, name = _place(path, node), str(getattr(model, "name", ""))
         if name in places:
             raise ConfigError(f"{place}: the name {name!r} is that of the model at {places[name]}; give each its own")
@@ -90,7 +101,9 @@ def _place(path: Path, node: yaml.Node) -> str:
     return f"{path}:{node.start_mark.line + 1}"
 
 
-def _model(node: yaml.Node, path: Path, *, kinds: Mapping[str, type[Named]], holds: str) -> Named:
+def _model(
+    node: yaml.Node, path: Path, *, kinds: Mapping[str, type[Named]], holds: str, nested: Mapping[str, Kinds]
+) -> Named:
     """One item as a config of its kind."""
     place = _place(path, node)
     if not isinstance(node, yaml.MappingNode):
@@ -100,6 +113,9 @@ def _model(node: yaml.Node, path: Path, *, kinds: Mapping[str, type[Named]], hol
     kind = values.pop("kind", next(iter(kinds)))
     if kind not in kinds:
         raise ConfigError(f"{_place(path, _at(node, ('kind',)))}: kind {kind!r} is not known; choose {' or '.join(kinds)}")
+    options = {key.value: value for key, value in node.value}
+    for name in nested.keys() & options.keys():
+        values[name] = _model(options[name], path, kinds=nested[name], holds=holds, nested={})
     try:
         return kinds[kind](**_with_weights(values, path, holds=holds))
     except ConfigError as error:

@@ -1,0 +1,34 @@
+"""Recipe `align_video`: the whole loop on real generators and jurors of clips; see `align_image`.
+
+Clips are brought to the policy's frame rate by their time stamps, and a pair to the longest of `--frames` that both fill.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from pipelines.recipes.parts.alignment import Brought, Method, align, cast_of
+from pipelines.recipes.parts.offline import Setup
+from pipelines.stages.gate import Gated
+
+
+def align_video(
+    *,
+    prompts: Annotated[str, Field(description="file or folder of prompts: .txt, .csv, .jsonl, .parquet")],
+    roster: Annotated[str, Field(description="list of generators: a file or a shipped one")] = "vipo_video",
+    jury: Annotated[str, Field(description="list of jurors: a file or a shipped one")] = "video_jury",
+    frames: Annotated[tuple[int, ...], Field(description="lengths of clips in frames")] = (
+        81,
+        49,
+        33,
+        17,
+    ),
+    brought: Brought = Brought(),
+    method: Method = Method(),
+    setup: Setup = Setup(zero="1", micro_batch=1),
+) -> Gated:
+    """prompts -> render_clips -> pair -> judge -> label -> arena; encode -> examples -> tune; evaluate, report, gate."""
+    cast = cast_of(roster, jury, medium="video", brought=brought, method=method)
+    return align(cast, prompts, frames=frames, brought=brought, method=method, setup=setup)

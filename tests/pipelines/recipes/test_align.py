@@ -1,0 +1,205 @@
+"""The whole loop on generators and jurors of the user's choice, on tiny random pipelines of the real classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from actors.executor import RayExecutor
+from infra.config import ConfigError
+from infra.dag.plan import HIT, CachePolicy, Planner
+from infra.dag.run import Runner
+from infra.dag.selection import Selection
+from infra.dag.source import Sources
+from infra.dag.stage import topological
+from infra.store.artifacts import Store
+from jobs.recipes import call_recipe
+from pipelines.miniature.jurors import WEIGHTS
+from pipelines.recipes.align_image import align_image
+from pipelines.recipes.parts import kinds, rosters
+from pipelines.schemas.evaluation import EvaluationSummary
+from support.tiny import write_tiny
+from tests.benchmarks.quiet import Quiet
+
+CPU = {"render_workers": 1, "render_gpus": 0.0, "judge_workers": 1, "judge_gpus": 0.0, "encode_workers": 1}
+CPU |= {"encode_gpus": 0.0, "workers": 2, "gpus": 0.0, "precision": "fp32", "zero": "1", "micro_batch": 2, "batch": 4}
+SMALL = CPU | {"steps": 2, "policy_samples": 2, "held_out": 0.3}
+
+ROSTER = """
+- name: sd15
+  weights: sd15
+  steps: 2
+  height: 32
+  width: 32
+  dtype: float32
+- kind: diffusers
+  name: flux
+  weights: flux
+  steps: 2
+  height: 32
+  width: 32
+  dtype: float32
+- name: qwen
+  weights: qwen-image
+  steps: 2
+  height: 32
+  width: 32
+  dtype: float32
+"""
+
+
+def juror(name: str, model: str, questionnaire: str) -> str:
+    return f"- name: {name}\n  weights: {WEIGHTS / model}\n  questionnaire: {questionnaire}\n"
+
+
+JURY = juror("one", "idefics3-pairwise", "{kind: pairwise}") + juror("two", "idefics3-pointwise", "{kind: pointwise}")
+JUDGES = juror("three", "idefics3-fine", "{kind: pairwise}")
+
+
+@pytest.fixture(scope="module")
+def executor(ray_session):
+    with RayExecutor(workers=2) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def brought(tmp_path_factory) -> Path:
+    """A folder with three tiny pipelines, lists of them and of jurors, and prompts."""
+    root = tmp_path_factory.mktemp("brought")
+    for name in ("sd15", "flux", "qwen-image"):
+        write_tiny(name, root / name)
+    for name, text in (("roster", ROSTER), ("jury", JURY), ("judges", JUDGES)):
+        (root / f"{name}.yaml").write_text(text)
+    (root / "prompts.txt").write_text("\n".join(f"a thing number {n}" for n in range(12)))
+    return root
+
+
+def flags(root: Path, **changed):
+    files = {"prompts": "prompts.txt", "roster": "roster.yaml", "jury": "jury.yaml", "evaluation_jury": "judges.yaml"}
+    return SMALL | {name: str(root / file) for name, file in files.items()} | changed
+
+
+@pytest.fixture(scope="module")
+def finished(executor, brought, tmp_path_factory):
+    store = Store(tmp_path_factory.mktemp("store"))
+    target = call_recipe(align_image, flags(brought))
+    Runner(store, executor, Quiet(), recipe="align_image", name="first").run(target, Selection())
+    return store, target
+
+
+def plans_of(store, target):
+    planner = Planner(store, CachePolicy(), Sources(None))
+    return {stage.node: planner.plan(stage) for stage in topological(target)}
+
+
+def node(target, name):
+    return next(stage for stage in topological(target) if stage.node == name)
+
+
+def test_three_real_generators_and_two_jurors_end_in_a_report(finished):
+    store, target = finished
+    pictures = store.artifact(node(target, "render")).table(["generator", "prompt_id"])
+    counts = {name: pictures["generator"].to_pylist().count(name) for name in ("sd15", "flux", "qwen")}
+    prompts = len(set(pictures["prompt_id"].to_pylist()))
+    assert counts == {"sd15": 2 * prompts, "flux": prompts, "qwen": prompts}
+    jurors = store.artifact(node(target, "judge")).table(["juror", "order"])
+    assert set(jurors["juror"].to_pylist()) == {"one", "two"} and set(jurors["order"].to_pylist()) == {"ab", "ba"}
+    rows = list(store.artifact(node(target, "evaluate")).rows(EvaluationSummary))
+    found = {(row.measure, row.trained_on) for row in rows}
+    assert found == {("jury", True), ("held_out_jury", False)} and {row.arm for row in rows} == {"sd15-tuned"}
+    page = (store.artifact(node(target, "report")).weights() / "report.html").read_text()
+    assert "held_out_jury" in page and "flux" in page
+
+
+def test_again_everything_is_a_hit_and_nothing_is_computed(finished):
+    store, target = finished
+    assert {plan.state for plan in plans_of(store, target).values()} == {HIT}
+
+
+def test_of_a_juror_who_joins_only_the_own_votes_are_computed(finished, brought):
+    store, target = finished
+    (brought / "larger.yaml").write_text(JURY + juror("four", "idefics3-fine", "{kind: pairwise}"))
+    larger = call_recipe(align_image, flags(brought, jury=str(brought / "larger.yaml")))
+    now, before = plans_of(store, larger), plans_of(store, target)["judge"].rows
+    assert (now["judge"].rows, now["judge"].to_do, now["render"].state) == (before // 2 * 3, before // 2, HIT)
+
+
+def test_the_policy_is_what_diffusers_reads(finished, brought):
+    from diffusers import StableDiffusionPipeline
+
+    store, target = finished
+    pipe = StableDiffusionPipeline.from_pretrained(brought / "sd15", safety_checker=None, local_files_only=True)
+    pipe.load_lora_weights(str(store.artifact(node(target, "tune")).weights()))
+    assert any("lora_B" in name and value.abs().max() > 0 for name, value in pipe.unet.named_parameters())
+
+
+REFUSED = [
+    ({"policy": "nobody"}, r"--policy nobody: the roster has sd15, flux, qwen"),
+    ({"evaluation_jury": ""}, r"taught by every measure"),
+    ({"dimensions": ("VQ",)}, r"--dimensions VQ: no juror judges it; the jury has overall"),
+    ({"architecture": "sd16"}, r"--architecture sd16: choose one of .*sd15"),
+    ({"roster": "vipo_imag"}, r"--roster vipo_imag: no such file; did you mean vipo_image\?"),
+    ({"jury": "nowhere.yaml"}, r"--jury nowhere.yaml: no such file; give a file, or one of"),
+    ({"render_on": ("gpu",)}, r"--render-on gpu: give LABEL=VALUE"),
+    ({"method": "dpo_time"}, r"--method dpo_time: sd15 predicts noise, not a velocity; choose dpo"),
+    ({"prompts": "nowhere.txt"}, r"nowhere.txt"),
+]
+
+
+@pytest.mark.parametrize(("changed", "message"), REFUSED, ids=[next(iter(given)) for given, _ in REFUSED])
+def test_what_cannot_be_meant_is_refused_while_the_recipe_is_built(brought, changed, message):
+    with pytest.raises(ConfigError, match=message):
+        target = call_recipe(align_image, flags(brought, **changed))
+        assert target.key
+
+
+def test_clips_are_no_roster_of_pictures_and_a_lora_is_no_policy(brought):
+    lines = ROSTER.replace("- name: sd15\n", "- name: sd15\n  frames: 5\n")
+    (brought / "clips.yaml").write_text(lines)
+    with pytest.raises(ConfigError, match="sd15 makes a video; use the recipe align_video"):
+        call_recipe(align_image, flags(brought, roster=str(brought / "clips.yaml")))
+    (brought / "lora.yaml").write_text(ROSTER.replace("- name: sd15\n", "- name: sd15\n  lora: sd15\n"))
+    with pytest.raises(ConfigError, match="--policy sd15 cannot be tuned: it already carries a LoRA"):
+        call_recipe(align_image, flags(brought, roster=str(brought / "lora.yaml")))
+
+
+WRONG = [
+    ("- name: a\n  weights: a/b\n- name: a\n  weights: a/c\n", r":3: the name 'a' is that of the model at .*:1"),
+    ("- name: a\n  weights: a/b\n  steps: 0\n", r":3: steps = 0 is refused"),
+    ("- name: a\n  weights: a/b\n  stepz: 3\n", r":3: unknown option stepz; did you mean steps\?"),
+    ("- name: a\n  weights: ./nowhere\n", r":1: weights ./nowhere: no such folder"),
+    ("- name: a\n  weights: a/b\n  name: c\n", r":3: name is given twice"),
+    ("- kind: comfy\n  name: a\n", r":1: kind 'comfy' is not known; choose diffusers"),
+    ("- name: a\n", r":1: weights is missing"),
+    ("name: a\n", r":1: give a list"),
+    ("", r":1: give a list"),
+    ("- a\n", r":1: a model is a mapping"),
+    ("- [\n", r":2: this is no YAML"),
+    ("- !!python/object/apply:os.system ['true']\n", r":1: "),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG)
+def test_a_list_is_checked_closed_and_every_error_names_its_line(tmp_path, text, message):
+    (tmp_path / "list.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        kinds.generators(str(tmp_path / "list.yaml"))
+
+
+def test_the_shipped_lists_are_read_and_planned_without_weights(tmp_path, brought):
+    for name in rosters.committed():
+        assert kinds.jurors(name) if "ju" in name else kinds.generators(name)
+    target = call_recipe(
+        align_image,
+        {
+            "prompts": str(brought / "prompts.txt"),
+            "evaluation_jury": "image_judges",
+            "policy": "sd3.5-medium",
+            "held_out": 0.3,
+        },
+    )
+    plans = plans_of(Store(tmp_path), target)
+    held_out = plans["render[evaluation]"].rows // 2
+    assert plans["render"].rows == (12 - held_out) * 6 and 0 < held_out < 12  # four of the policy, one of each other
+    assert "GiB a rank" in node(target, "tune").demand()
