@@ -32,6 +32,7 @@ from pipelines.recipes.parts.checks import require_draws, require_lengths
 from pipelines.recipes.parts.loop import evaluated, labelled_pairs
 from pipelines.recipes.parts.model import Trainee, family_of
 from pipelines.recipes.parts.offline import Run, Setup, tuned
+from pipelines.stages.evaluate import Evaluate
 from pipelines.stages.examples import Examples
 from pipelines.stages.gate import Gated
 from pipelines.stages.prompts import WritePrompts
@@ -232,19 +233,37 @@ def align(cast: Cast, prompts: str, *, frames: tuple[int, ...], brought: Brought
     examples = Examples(labels=loop.labels, encoded=loop.encoded, arena=loop.arena if method.margin == "arena" else None)
     sources = (policy.name,) if brought.own_pairs_only else ()
     trained = tuned(examples, trainee, loss, method.run(), setup=setup, previews=previews, sources=sources)
-    measured = evaluated(
-        captions,
-        (policy, tuned_arm(policy, trained)),
-        jury=cast.jury,
-        scorers=kinds.scorers(brought.scorers) if brought.scorers else (),
-        held_out_jury=kinds.jurors(brought.evaluation_jury, flag="--evaluation-jury") if brought.evaluation_jury else (),
-        weights=cast.weights,
-        seed=brought.evaluation_seed,
-        resources=brought.rendering(),
-        judging=brought.judging(),
-    )
+    measured = _measured(captions, cast, trained, brought)
     report = Report(labels=loop.labels, arena=loop.arena, tune=trained, evaluate=measured)
     return Gated(evaluate=measured, report=report)
+
+
+def _measured(captions: WritePrompts, cast: Cast, trained: Tune, brought: Brought) -> Evaluate:
+    """Policy and tuned policy on the held-out prompts, by the jury and by measures that did not teach."""
+    if not (brought.evaluation_jury or brought.scorers):
+        raise ConfigError(
+            "--evaluation-jury: give jurors or --scorers that do not teach the policy; without them nobody would notice "
+            "that it has only learned to please the jury"
+        )
+    jurors = kinds.jurors(brought.evaluation_jury, flag="--evaluation-jury") if brought.evaluation_jury else ()
+    try:
+        return evaluated(
+            captions,
+            (cast.policy, tuned_arm(cast.policy, trained)),
+            jury=cast.jury,
+            scorers=kinds.scorers(brought.scorers) if brought.scorers else (),
+            held_out_jury=kinds.jurors(brought.evaluation_jury, flag="--evaluation-jury")
+            if brought.evaluation_jury
+            else (),
+            weights=cast.weights,
+            seed=brought.evaluation_seed,
+            resources=brought.rendering(),
+            judging=brought.judging(),
+        )
+    except ConfigError as error:
+        if "--" in str(error):
+            raise
+        raise ConfigError(f"--evaluation-jury {brought.evaluation_jury}: {error}") from error
 
 
 def tuned_arm(policy: Diffusers, trained: Tune) -> Diffusers:

@@ -119,7 +119,9 @@ def test_again_everything_is_a_hit_and_nothing_is_computed(finished):
 
 def test_of_a_juror_who_joins_only_the_own_votes_are_computed(finished, brought):
     store, target = finished
-    (brought / "larger.yaml").write_text(JURY + juror("four", "idefics3-fine", "{kind: pairwise}"))
+    (brought / "larger.yaml").write_text(
+        JURY + juror("four", "idefics3-pairwise", "{kind: pairwise, after: 'who shows {caption}?'}")
+    )
     larger = call_recipe(align_image, flags(brought, jury=str(brought / "larger.yaml")))
     now, before = plans_of(store, larger), plans_of(store, target)["judge"].rows
     assert (now["judge"].rows, now["judge"].to_do, now["render"].state) == (before // 2 * 3, before // 2, HIT)
@@ -136,7 +138,7 @@ def test_the_policy_is_what_diffusers_reads(finished, brought):
 
 REFUSED = [
     ({"policy": "nobody"}, r"--policy nobody: the roster has sd15, flux, qwen"),
-    ({"evaluation_jury": ""}, r"taught by every measure"),
+    ({"evaluation_jury": ""}, r"--evaluation-jury: give jurors or --scorers that do not teach the policy"),
     ({"dimensions": ("VQ",)}, r"--dimensions VQ: no juror judges it; the jury has overall"),
     ({"architecture": "sd16"}, r"--architecture sd16: choose one of .*sd15"),
     ({"roster": "vipo_imag"}, r"--roster vipo_imag: no such file; did you mean vipo_image\?"),
@@ -152,6 +154,12 @@ def test_what_cannot_be_meant_is_refused_while_the_recipe_is_built(brought, chan
     with pytest.raises(ConfigError, match=message):
         target = call_recipe(align_image, flags(brought, **changed))
         assert target.key
+
+
+def test_jurors_who_teach_are_no_held_out_measure_under_another_name(brought):
+    (brought / "same.yaml").write_text(juror("other", "idefics3-pairwise", "{kind: pairwise}"))
+    with pytest.raises(ConfigError, match=r"^--evaluation-jury .*same.yaml: .*taught by every measure"):
+        call_recipe(align_image, flags(brought, evaluation_jury=str(brought / "same.yaml")))
 
 
 def test_clips_are_no_roster_of_pictures_and_a_lora_is_no_policy(brought):
