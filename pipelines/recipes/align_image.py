@@ -14,7 +14,7 @@ from pydantic import Field
 
 from pipelines.recipes.parts.alignment import Brought, Method, align, cast_of
 from pipelines.recipes.parts.offline import Setup
-from pipelines.stages.gate import Gated
+from pipelines.stages.gate import ApplyGate
 
 
 def align_image(
@@ -25,7 +25,7 @@ def align_image(
     brought: Brought = Brought(),
     method: Method = Method(),
     setup: Setup = Setup(),
-) -> Gated:
+) -> ApplyGate:
     """prompts -> render -> pair -> judge -> label -> arena; encode -> examples -> tune; evaluate, report, gate."""
     cast = cast_of(roster, jury, medium="image", brought=brought, method=method)
     return align(cast, prompts, frames=(1,), brought=brought, method=method, setup=setup)

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from pipelines.recipes.parts.alignment import Brought, Method, align, cast_of
 from pipelines.recipes.parts.offline import Setup
-from pipelines.stages.gate import Gated
+from pipelines.stages.gate import ApplyGate
 
 
 def align_video(
@@ -28,7 +28,7 @@ def align_video(
     brought: Brought = Brought(),
     method: Method = Method(),
     setup: Setup = Setup(zero="1", micro_batch=1),
-) -> Gated:
+) -> ApplyGate:
     """prompts -> render_clips -> pair -> judge -> label -> arena; encode -> examples -> tune; evaluate, report, gate."""
     cast = cast_of(roster, jury, medium="video", brought=brought, method=method)
     return align(cast, prompts, frames=frames, brought=brought, method=method, setup=setup)

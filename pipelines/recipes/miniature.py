@@ -192,13 +192,7 @@ def miniature(
     on = Resources(workers=tune_workers, gpus=gpus)
     tuned = _tuned(examples, base, sources, FlowDPO(beta=beta), adapter, trainer, on)
     arms = (base, base.tuned(Made(stage=tuned), adapter=adapter))
-<<<<<<< HEAD
-    evaluated = _evaluated(captions, arms, voting, reward, seed=seed, resources=resources)
-    report = Report(labels=loop.labels, arena=loop.arena, reward=reward, tune=tuned, evaluate=evaluated)
-    return ApplyGate(evaluate=evaluated, report=report)
-=======
     scorers = (Checker(), reward.scorer(noises=1))
     measured = evaluated(captions, arms, jury=voting, scorers=scorers, seed=seed, resources=resources)
     report = Report(labels=loop.labels, arena=loop.arena, reward=reward, tune=tuned, evaluate=measured)
-    return Gated(evaluate=measured, report=report)
->>>>>>> 0a48084 (Rosters and juries are lists in YAML, checked with line numbers; an evaluation has a jury of its own that taught nobody, and one whose every measure taught an arm is refused before any work; a report without a reward model; what trains a generator takes examples that are there)
+    return ApplyGate(evaluate=measured, report=report)

@@ -34,7 +34,7 @@ from pipelines.recipes.parts.model import Trainee, family_of
 from pipelines.recipes.parts.offline import Run, Setup, tuned
 from pipelines.stages.evaluate import Evaluate
 from pipelines.stages.examples import Examples
-from pipelines.stages.gate import Gated
+from pipelines.stages.gate import ApplyGate
 from pipelines.stages.prompts import WritePrompts
 from pipelines.stages.report import Report
 from pipelines.stages.tune import Tune
@@ -198,7 +198,9 @@ def cast_of(roster: str, jury: str, *, medium: Medium, brought: Brought, method:
     return Cast(drawn, policy, trainee, jurors, weights_of(brought.dimensions, jurors))
 
 
-def align(cast: Cast, prompts: str, *, frames: tuple[int, ...], brought: Brought, method: Method, setup: Setup) -> Gated:
+def align(
+    cast: Cast, prompts: str, *, frames: tuple[int, ...], brought: Brought, method: Method, setup: Setup
+) -> ApplyGate:
     """The whole DAG: every generator renders, the jury compares, the policy is tuned on it, held-out prompts tell."""
     source = Texts(
         path=prompts,
@@ -235,7 +237,7 @@ def align(cast: Cast, prompts: str, *, frames: tuple[int, ...], brought: Brought
     trained = tuned(examples, trainee, loss, method.run(), setup=setup, previews=previews, sources=sources)
     measured = _measured(captions, cast, trained, brought)
     report = Report(labels=loop.labels, arena=loop.arena, tune=trained, evaluate=measured)
-    return Gated(evaluate=measured, report=report)
+    return ApplyGate(evaluate=measured, report=report)
 
 
 def _measured(captions: WritePrompts, cast: Cast, trained: Tune, brought: Brought) -> Evaluate:
