@@ -254,9 +254,7 @@ def _measured(captions: WritePrompts, cast: Cast, trained: Tune, brought: Brough
             (cast.policy, tuned_arm(cast.policy, trained)),
             jury=cast.jury,
             scorers=kinds.scorers(brought.scorers) if brought.scorers else (),
-            held_out_jury=kinds.jurors(brought.evaluation_jury, flag="--evaluation-jury")
-            if brought.evaluation_jury
-            else (),
+            held_out_jury=jurors,
             weights=cast.weights,
             seed=brought.evaluation_seed,
             resources=brought.rendering(),
