@@ -12,7 +12,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pipelines.recipes.parts.alignment import Brought, Method, align, cast_of
+from pipelines.recipes.parts.alignment import Brought, Tuning, align, chosen_models
 from pipelines.recipes.parts.offline import Setup
 from pipelines.stages.gate import ApplyGate
 
@@ -23,9 +23,9 @@ def align_image(
     roster: Annotated[str, Field(description="list of generators: a file or a shipped one")] = "vipo_image",
     jury: Annotated[str, Field(description="list of jurors: a file or a shipped one")] = "image_jury",
     brought: Brought = Brought(),
-    method: Method = Method(),
+    method: Tuning = Tuning(),
     setup: Setup = Setup(),
 ) -> ApplyGate:
     """prompts -> render -> pair -> judge -> label -> arena; encode -> examples -> tune; evaluate, report, gate."""
-    cast = cast_of(roster, jury, medium="image", brought=brought, method=method)
+    cast = chosen_models(roster, jury, medium="image", brought=brought, method=method)
     return align(cast, prompts, frames=(1,), brought=brought, method=method, setup=setup)

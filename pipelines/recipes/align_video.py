@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pipelines.recipes.parts.alignment import Brought, Method, align, cast_of
+from pipelines.recipes.parts.alignment import Brought, Tuning, align, chosen_models
 from pipelines.recipes.parts.offline import Setup
 from pipelines.stages.gate import ApplyGate
 
@@ -26,9 +26,9 @@ def align_video(
         17,
     ),
     brought: Brought = Brought(),
-    method: Method = Method(),
+    method: Tuning = Tuning(),
     setup: Setup = Setup(zero="1", micro_batch=1),
 ) -> ApplyGate:
     """prompts -> render_clips -> pair -> judge -> label -> arena; encode -> examples -> tune; evaluate, report, gate."""
-    cast = cast_of(roster, jury, medium="video", brought=brought, method=method)
+    cast = chosen_models(roster, jury, medium="video", brought=brought, method=method)
     return align(cast, prompts, frames=frames, brought=brought, method=method, setup=setup)

@@ -93,7 +93,7 @@ class Brought(Config):
         return Resources(workers=self.judge_workers, gpus=self.judge_gpus, label_selector=labels)
 
 
-class Method(Config):
+class Tuning(Config):
     """The loss and the training."""
 
     method: Annotated[
@@ -164,7 +164,7 @@ def weights_of(dimensions: Sequence[str], jury: Sequence[Juror]) -> dict[str, fl
 
 
 @dataclass(frozen=True)
-class Cast:
+class ChosenModels:
     """The models of a run."""
 
     roster: tuple[Generator, ...]
@@ -175,7 +175,7 @@ class Cast:
     """Of the jury's dimensions."""
 
 
-def cast_of(roster: str, jury: str, *, medium: Medium, brought: Brought, method: Method) -> Cast:
+def chosen_models(roster: str, jury: str, *, medium: Medium, brought: Brought, method: Tuning) -> ChosenModels:
     """Reads roster and jury, and finds the policy; raises ConfigError for a roster of another medium or no such policy."""
     drawn = kinds.generators(roster)
     for one in drawn:
@@ -195,11 +195,11 @@ def cast_of(roster: str, jury: str, *, medium: Medium, brought: Brought, method:
     family, size = family_of(policy.weights, size=brought.architecture or None, flag=place)
     jurors = kinds.jurors(jury)
     trainee = Trainee(family, size, method.adapter, method.rank)
-    return Cast(drawn, policy, trainee, jurors, weights_of(brought.dimensions, jurors))
+    return ChosenModels(drawn, policy, trainee, jurors, weights_of(brought.dimensions, jurors))
 
 
 def align(
-    cast: Cast, prompts: str, *, frames: tuple[int, ...], brought: Brought, method: Method, setup: Setup
+    cast: ChosenModels, prompts: str, *, frames: tuple[int, ...], brought: Brought, method: Tuning, setup: Setup
 ) -> ApplyGate:
     """The whole DAG: every generator renders, the jury compares, the policy is tuned on it, held-out prompts tell."""
     source = Texts(
@@ -240,7 +240,7 @@ def align(
     return ApplyGate(evaluate=measured, report=report)
 
 
-def _measured(captions: WritePrompts, cast: Cast, trained: Tune, brought: Brought) -> Evaluate:
+def _measured(captions: WritePrompts, cast: ChosenModels, trained: Tune, brought: Brought) -> Evaluate:
     """Policy and tuned policy on the held-out prompts, by the jury and by measures that did not teach."""
     if not (brought.evaluation_jury or brought.scorers):
         raise ConfigError(
@@ -272,7 +272,7 @@ def tuned_arm(policy: Diffusers, trained: Tune) -> Diffusers:
     return policy.model_copy(update={"name": f"{policy.name}-tuned", part: Made(stage=trained)})
 
 
-def _buckets(cast: Cast, frames: tuple[int, ...], *, method: Method) -> Buckets:
+def _buckets(cast: ChosenModels, frames: tuple[int, ...], *, method: Tuning) -> Buckets:
     """Shapes around the area that the policy renders, or the one asked for."""
     family, policy = cast.trainee.family, cast.policy
     rendered = (policy.height or 0) * (policy.width or 0)
