@@ -135,7 +135,10 @@ def remarks(juror: JurorStatistics) -> list[str]:
 
 
 def _jurors(data: ReportData) -> list[str]:
-    return [f"{juror.juror}: {'; '.join(remarks(juror))}" for juror in data.jurors if remarks(juror)]
+    def name(juror: JurorStatistics) -> str:
+        return juror.juror if juror.dimension == OVERALL else f"{juror.juror}, {juror.dimension}"
+
+    return [f"{name(juror)}: {'; '.join(remarks(juror))}" for juror in data.jurors if remarks(juror)]
 
 
 def _reward(data: ReportData) -> list[str]:

@@ -59,6 +59,7 @@ def render_report(data: ReportData) -> str:
         duel=_duels(data),
         generators=[rating.generator for rating in ranked(data)],
         ranked=ranked(data),
+        several_dimensions=len({juror.dimension for juror in data.jurors}) > 1,
         gallery=gallery(data.gallery.entries),
         overall=[(arm, [s for s in data.summary if s.arm == arm and s.task == findings.OVERALL]) for arm in arms],
         by_task=[(arm, [s for s in data.summary if s.arm == arm and s.task != findings.OVERALL]) for arm in arms],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -12,6 +13,7 @@ from pipelines.reporting.dag_figure import assign_lanes
 from pipelines.reporting.data import ReportData
 from pipelines.reporting.page import render_report
 from pipelines.reporting.pictures import draw, embed
+from pipelines.schemas.votes import JurorStatistics
 from support.report_rows import HOSTILE, png, report_data, summary
 
 SECTIONS = ("summary", "dag", "ratings", "jury", "tune", "reward", "gallery", "scores", "reproduce")
@@ -153,9 +155,20 @@ def test_an_arm_measured_only_by_what_taught_it_has_no_headline() -> None:
     assert "policy-tuned: no held-out measure" in render_report(ReportData(summary=rows))
 
 
-def test_a_measure_table_names_each_number_where_a_phone_stacks_its_cells(page: Page, source: str) -> None:
+def test_every_stacked_table_names_each_number_where_a_phone_stacks_its_cells(page: Page, source: str) -> None:
     style = source.split("<style>")[1].split("</style>")[0]
     assert "table.stacked td::before { content: attr(data-label)" in style
-    inside = source.split('<table class="stacked">')[1].split("<tbody>")[1].split("</tbody>")[0]
-    cells = inside.count("<td")
-    assert cells and cells == inside.count("data-label=")
+    tables = source.split('<table class="stacked">')[1:]
+    assert len(tables) >= 4  # measures, ratings, jurors, accuracy by noise level
+    for table in tables:
+        inside = table.split("<tbody>")[1].split("</tbody>")[0]
+        cells = inside.count("<td")
+        assert cells and cells == inside.count("data-label=")
+
+
+def test_a_jurors_dimensions_are_told_apart_where_there_are_several() -> None:
+    one = JurorStatistics("steady", 40, 0.01, 0.12, 0.0, 0.08, 0.81)
+    assert ">dimension<" not in render_report(ReportData(jurors=[one]))
+    page = render_report(ReportData(jurors=[replace(one, dimension="VQ"), replace(one, dimension="MQ", position_bias=0.4)]))
+    assert ">dimension<" in page and ">VQ<" in page and ">MQ<" in page
+    assert "steady, MQ: " in page and "steady, VQ: " not in page
