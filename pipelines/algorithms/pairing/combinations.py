@@ -1,4 +1,5 @@
-"""Pairs of one prompt's samples: all within a focus and a limited number beyond it, or each arm with a baseline.
+"""Pairs of one prompt's samples: all within a focus and a limited number beyond it, or each arm with a baseline;
+and quotas for the number of pairs that a generator takes part in.
 
 Everything that is drawn is drawn by a hash of the two samples: a pair does not depend on the order in which samples come,
 and its sides do not depend on which other samples there are.
@@ -45,3 +46,26 @@ def matched_pairs(samples: Mapping[str, tuple[str, int]], *, baseline: str) -> l
             first, second = sorted((of_baseline[number], other))
             pairs.append((first, second) if seed_of(first, second) % 2 else (second, first))
     return sorted(pairs)
+
+
+def within_quota(
+    pairs: Collection[tuple[str, str]], generators: Mapping[str, str], *, quota: Mapping[str, int]
+) -> list[tuple[str, str]]:
+    """The pairs that are kept where each generator may take part in so many pairs of the whole set at most.
+
+    A pair of one generator's samples counts twice for it; a generator that is not named has no limit. Pairs are taken in
+    the order of a hash, each that both generators have room for, so that no prompt goes before another. VideoAlign's
+    table 1 has such counts: of the pairs that a model takes part in, which sum to twice the number of pairs.
+
+    generators: the generator of each sample, by the sample's id.
+    """
+    left = dict(quota)
+    kept = []
+    for pair in sorted(pairs, key=lambda pair: seed_of("quota", *pair)):
+        makers = [generators[name] for name in pair]
+        if all(left.get(name, 2) >= makers.count(name) for name in makers):
+            kept.append(pair)
+            for name in makers:
+                if name in left:
+                    left[name] -= 1
+    return sorted(kept)

@@ -69,6 +69,9 @@ class Brought(Config):
     own_pairs_only: Annotated[
         bool, Field(description="learn only from pairs of the policy's own samples; the others rate the generators")
     ] = False
+    quota: Annotated[
+        tuple[str, ...], Field(description="NAME=N: most pairs of the whole set that a generator takes part in")
+    ] = ()
     dimensions: Annotated[
         tuple[str, ...], Field(description="NAME or NAME=WEIGHT of the jury's dimensions that decide (default: overall)")
     ] = ()
@@ -148,6 +151,18 @@ def labels_of(given: Sequence[str], *, flag: str) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
+def quota_of(given: Sequence[str], roster: Sequence[Generator]) -> dict[str, int]:
+    """{NAME: N} of NAME=N; raises ConfigError for what is no number, or for a generator that the roster lacks."""
+    found: dict[str, int] = {}
+    names = [one.name for one in roster]
+    for item in given:
+        name, _, number = item.rpartition("=")
+        if not number.isdecimal() or name not in names:
+            raise ConfigError(f"--quota {item}: give NAME=N with a generator of the roster ({', '.join(names)})")
+        found[name] = int(number)
+    return found
+
+
 def weights_of(dimensions: Sequence[str], jury: Sequence[Juror]) -> dict[str, float]:
     """{NAME: WEIGHT} of "NAME=WEIGHT" or "NAME"; raises ConfigError for no weight, or a dimension that no juror judges."""
     found: dict[str, float] = {}
@@ -223,6 +238,7 @@ def align(
         samples={one.name: brought.policy_samples if one is policy else brought.other_samples for one in roster},
         per_prompt=brought.other_pairs,
         focus=(policy.name,),
+        quota=quota_of(brought.quota, roster),
         resources=brought.rendering(),
         judging=brought.judging(),
         encoding=Resources(workers=setup.encode_workers, gpus=setup.encode_gpus),

@@ -49,6 +49,7 @@ def labelled_pairs(
     per_prompt: int | None,
     focus: Sequence[str],
     resources: Resources,
+    quota: Mapping[str, int] | None = None,
     judging: Resources | None = None,
     encoding: Resources | None = None,
     weights: Mapping[str, float] | None = None,
@@ -60,11 +61,11 @@ def labelled_pairs(
     policy: the generator whose encoders make the latents; samples: pictures per prompt by a generator's name, one where it
     is not named; focus: generators all of whose pairs are kept; per_prompt: most pairs per prompt beside those; resources:
     of the row-wise stages that hold a model, unless judging and encoding have their own; weights: of the jury's dimensions
-    where several decide; dtype: of the encoders; texts: encoded beside the prompts.
+    where several decide; quota: most pairs by a generator's name; dtype: of the encoders; texts: encoded beside prompts.
     """
     render = RenderClips if roster[0].medium == "video" else Render
     pictures = render(prompts=prompts, roster=tuple(roster), samples=dict(samples), resources=resources)
-    pairs = PairSamples(pictures=pictures, per_prompt=per_prompt, focus=tuple(focus))
+    pairs = PairSamples(pictures=pictures, per_prompt=per_prompt, focus=tuple(focus), quota=dict(quota or {}))
     votes = Judge(pairs=pairs, pictures=pictures, jury=tuple(jury), resources=judging or resources)
     labels = Label(pairs=pairs, votes=votes, weights=dict(weights or {}))
     encoded = Encode(

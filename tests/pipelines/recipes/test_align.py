@@ -144,6 +144,8 @@ REFUSED = [
     ({"roster": "vipo_imag"}, r"--roster vipo_imag: no such file; did you mean vipo_image\?"),
     ({"jury": "nowhere.yaml"}, r"--jury nowhere.yaml: no such file; give a file, or one of"),
     ({"render_on": ("gpu",)}, r"--render-on gpu: give LABEL=VALUE"),
+    ({"quota": ("sd16=3",)}, r"--quota sd16=3: give NAME=N with a generator of the roster \(sd15, flux, qwen\)"),
+    ({"quota": ("sd15=many",)}, r"--quota sd15=many: give NAME=N"),
     ({"method": "dpo_time"}, r"--method dpo_time: sd15 predicts noise, not a velocity; choose dpo"),
     ({"prompts": "nowhere.txt"}, r"nowhere.txt"),
 ]

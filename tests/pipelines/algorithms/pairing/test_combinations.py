@@ -5,7 +5,7 @@ from itertools import combinations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.algorithms.pairing.combinations import chosen_pairs
+from pipelines.algorithms.pairing.combinations import chosen_pairs, within_quota
 
 SAMPLES = {f"{name}{n}": name for name, count in (("policy", 3), ("late", 1), ("early", 2)) for n in range(count)}
 
@@ -45,3 +45,24 @@ def test_each_side_is_as_likely_and_fewer_pairs_are_some_of_more():
     first = sum(a < b for a, b in chosen_pairs(many))
     assert abs(first / 4950 - 0.5) < 4 * 0.5 / 4950**0.5
     assert met(chosen_pairs(many, beyond=10)) < met(chosen_pairs(many, beyond=20))
+
+
+def taking_part(pairs):
+    return {name: sum([SAMPLES[a], SAMPLES[b]].count(name) for a, b in pairs) for name in ("policy", "late", "early")}
+
+
+@given(st.permutations(list(SAMPLES)), st.integers(0, 9), st.integers(0, 9))
+def test_no_generator_takes_part_in_more_pairs_than_its_quota_and_none_is_left_out_that_has_room(order, policy, early):
+    everything = chosen_pairs({name: SAMPLES[name] for name in order})
+    quota = {"policy": policy, "early": early}
+    kept = within_quota(everything, SAMPLES, quota=quota)
+    counts = taking_part(kept)
+    assert kept == within_quota(everything[::-1], SAMPLES, quota=quota)
+    assert counts["policy"] <= policy and counts["early"] <= early
+    for a, b in set(everything) - set(kept):
+        after = {name: counts[name] + [SAMPLES[a], SAMPLES[b]].count(name) for name in quota}
+        assert any(after[name] > quota[name] for name in quota)
+
+
+def test_without_a_quota_all_pairs_are_kept():
+    assert within_quota(chosen_pairs(SAMPLES), SAMPLES, quota={}) == sorted(chosen_pairs(SAMPLES))
