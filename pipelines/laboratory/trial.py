@@ -149,7 +149,7 @@ class TrialWorker:
         self, phase: Phase, pairs: pa.Table, folder: Path, start: Start | None, steps: int, seed: int, times: TimeSampler
     ) -> Path:
         """The checkpoint of one phase."""
-        data = TrainingData(folder / "examples.parquet", self.encoded, self.empty)
+        data = TrainingData(folder / "examples.arrow", self.encoded, self.empty)
         data.write(pairs)
         objective = PreferenceObjective(
             data=data,

@@ -86,7 +86,7 @@ class Reward(TableStage):
         encoded = context.lookup(self.examples.encoded)
         empty = self.examples.encoded.text_id("")
         scratch = context.scratch.resolve()
-        data = {name: TrainingData(scratch / f"{name}.parquet", encoded, empty) for name in ("learnt", "held")}
+        data = {name: TrainingData(scratch / f"{name}.arrow", encoded, empty) for name in ("learnt", "held")}
         for name, table in (("learnt", learnt), ("held", held)):
             data[name].write(table)
         checkpoint = self._train(context, data["learnt"], policy)

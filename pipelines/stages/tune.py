@@ -235,7 +235,7 @@ class Tune(TableStage, Trained):
         """What the workers are sent; writes the examples they read."""
         context.metric("pairs", examples.num_rows)
         encoded = self.examples.encoded
-        data = TrainingData(context.scratch.resolve() / "examples.parquet", context.lookup(encoded), encoded.text_id(""))
+        data = TrainingData(context.scratch.resolve() / "examples.arrow", context.lookup(encoded), encoded.text_id(""))
         data.write(examples)
         errors = None
         if self.errors is not None:

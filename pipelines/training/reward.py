@@ -195,8 +195,8 @@ def accuracy_by_time(scores: Sequence[RewardScore], data: OpenTrainingData, *, d
     """How often the scores of a dimension order a pair as its label does, at each of TIMES; intervals resample prompts."""
     leads = {(row.t, row.pair): row.winner - row.loser for row in scores if row.dimension == dimension}
     difference = np.array([[leads[t, name] for name in data.ids.to_pylist()] for t in TIMES])
-    outcome = np.where(data.numbers["tie"] > 0, TIE, A_WINS)
-    prompts = data.places["prompt"].tolist()
+    outcome = np.where(data.numbers("tie") > 0, TIE, A_WINS)
+    prompts = data.table["prompt"].combine_chunks().dictionary_encode().indices.to_pylist()
     generator = np.random.default_rng(seed_of("accuracy", "interval"))
     rows = by_time(difference, t=TIMES, outcome=outcome, groups=prompts, generator=generator)
     return [

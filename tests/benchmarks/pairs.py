@@ -49,7 +49,7 @@ class Pairs:
     @property
     def data(self) -> TrainingData:
         """What training opens."""
-        return TrainingData(self.root / "examples.parquet", self.encoded, "t00000")
+        return TrainingData(self.root / "examples.arrow", self.encoded, "t00000")
 
     def objective(self, adapter: LoRA | Full, *, cached: bool = False, compiled: bool = False) -> PreferenceObjective:
         """DPO of the shipped policy on these pairs, with its own reference or with cached errors."""

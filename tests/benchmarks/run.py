@@ -7,6 +7,7 @@ from importlib import import_module
 
 NAMES = (
     "arena",
+    "examples",
     "rows",
     "imports",
     "plan",

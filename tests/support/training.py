@@ -115,7 +115,7 @@ def reader(root: Path) -> RowReader:
 
 def data_of(root: Path) -> TrainingData:
     """The examples of a world."""
-    return TrainingData(root / "examples.parquet", reader(root), "1text0")
+    return TrainingData(root / "examples.arrow", reader(root), "1text0")
 
 
 def objective(
@@ -164,7 +164,7 @@ def column(curve: list[dict], name: str = "loss") -> np.ndarray:
 
 def write_errors(root: Path, *, family: str = "miniature", draws: int, start: Start | None = None) -> Path:
     """The reference's errors on a world's examples, as the stage computes them."""
-    rows = pq.read_table(root / "examples.parquet").to_pylist()
+    rows = data_of(root).open().table.to_pylist()
     cells = [
         row | {"example": row["id"], "draw": draw, "id": f"{row['id']}-{draw}"} for row in rows for draw in range(draws)
     ]
