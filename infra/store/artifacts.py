@@ -155,7 +155,17 @@ class ArtifactState:
 
 @dataclass
 class Store:
-    """Artifacts under one root folder (local or on a disk all machines share)."""
+    """Artifacts under one root folder (local or on a disk all machines share).
+
+    `store.artifact(stage).rows(stage.row)` are the rows of a finished stage, and `.table(...)` its columns.
+
+    >>> from pipelines.miniature.prompts import Grammar
+    >>> from pipelines.stages.prompts import WritePrompts
+    >>> store = Store(Path("salon-store"))
+    >>> store.artifact(WritePrompts(source=Grammar()))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    LookupError: stage prompts has no artifact ...; run it first
+    """
 
     root: Path
 

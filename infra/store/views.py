@@ -111,7 +111,19 @@ class Piece:
 
 @dataclass
 class Database:
-    """An in-memory DuckDB with the views of some runs. `unioned`: every view has a column `run`."""
+    """An in-memory DuckDB with the views of some runs. `unioned`: every view has a column `run`.
+
+    What a program asks of a store, here of one that is still empty (`salon sql` is the same from the command line):
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from infra.store.runs import read_runs
+    >>> with TemporaryDirectory() as folder:
+    ...     store = Store(Path(folder))
+    ...     database = Database(store, read_runs(store).readable, unioned=True)
+    ...     columns, rows = database.query("SELECT stage, rows, seconds FROM artifacts ORDER BY seconds DESC LIMIT 3")
+    >>> columns, list(rows)
+    (['stage', 'rows', 'seconds'], [])
+    """
 
     store: Store
     runs: list[dict[str, Any]]

@@ -22,7 +22,21 @@ else:
 
 
 class FlowDPO(DPO):
-    """DPO on the errors of velocities."""
+    """DPO on the errors of velocities.
+
+    One pair at t = 0.5: the policy's error on the winner is 0.01 below the reference's, that on the loser is as large. The
+    preference logit is beta / 2 times the difference, 250 * 0.01 = 2.5, and the loss -log sigma(2.5):
+
+    >>> from pipelines.algorithms.preference.pairwise import Member, PairBatch
+    >>> def member(error):
+    ...     return Member(torch.zeros(1, 4), torch.zeros(1, 4), torch.tensor([error]), None, reference_error=torch.ones(1))
+    >>> unknown, t = torch.full((1,), torch.nan), torch.tensor([0.5])
+    >>> batch = PairBatch(member(0.99), member(1.0), t, unknown, unknown, torch.tensor([False]), unknown, unknown)
+    >>> round(FlowDPO(beta=500).losses(batch, means={}).losses.item(), 3)
+    0.079
+    >>> round(FlowDPO(beta=500, weighting="(1-t)^2").losses(batch, means={}).losses.item(), 3)
+    0.429
+    """
 
     predictions: ClassVar[frozenset[str]] = frozenset({"flow"})
 

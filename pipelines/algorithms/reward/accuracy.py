@@ -69,7 +69,11 @@ def ties_excluded(
 
 
 def ties_included(difference: Float[np.ndarray, " pairs"], *, outcome: Int[np.ndarray, " pairs"]) -> TiesIncluded:
-    """The best three-class accuracy over every threshold; outcome is 1 (a), 0 (tie) or -1 (b)."""
+    """The best three-class accuracy over every threshold; outcome is 1 (a), 0 (tie) or -1 (b).
+
+    >>> ties_included(np.array([2.0, -0.1, 0.3, -1.0]), outcome=np.array([1, 0, 0, -1]))
+    TiesIncluded(accuracy=1.0, threshold=0.3)
+    """
     difference, outcome = np.asarray(difference, dtype=np.float64), np.asarray(outcome)
     _refuse_nan(difference)
     if not len(difference):

@@ -2,6 +2,11 @@
 
 Codes: 0 is a, 1 is b, 2 is tie, 3 is nothing (an unparsable answer, an abstention, or no vote at all). A juror that
 contradicts itself when the pictures are swapped has said "tie": its answers came from the position.
+
+>>> votes = {"juror": ["x", "x", "x", "x"], "order": ["ab", "ba", "ab", "ba"], "choice": ["a", "a", "a", "b"]}
+>>> given = answers(["pair 1", "pair 1", "pair 2", "pair 2"], **votes)
+>>> ballots(given, options=Consistency()).tolist()  # a in both orders; then whichever was shown first
+[[0], [2]]
 """
 
 from __future__ import annotations

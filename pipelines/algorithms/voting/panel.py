@@ -2,6 +2,16 @@
 
 A pair with fewer readable ballots than the minimum is a tie with agreement 0: one juror is neither unanimous nor a majority
 of three (ViPO: all participating models, a majority of three).
+
+Three jurors on three pairs: two against one, three different answers, and a single readable one.
+
+>>> from pipelines.algorithms.voting.ballots import A, B
+>>> said = np.array([[A, A, B], [A, B, TIE], [A, NOTHING, NOTHING]], dtype=np.int8)
+>>> found = Majority().verdicts(said)
+>>> found.choice.tolist() == [A, TIE, TIE], found.agreement.round(2).tolist()
+(True, [0.67, 0.33, 0.0])
+>>> Unanimous().verdicts(said).choice.tolist() == [TIE, TIE, TIE]
+True
 """
 
 from __future__ import annotations

@@ -1,7 +1,26 @@
 """The interface of a generator: a frozen config that opens on a device and then turns requests into pixels.
 
-opened = generator.open("cuda", places)
-pictures = opened.sample([Request("a red circle", seed=7)])     # [uint8[1, height, width, 3]]
+To add one, write a subclass of `Generator` in a file of its own and put it into the roster of stage `render`:
+
+>>> class Noise(Generator):
+...     name: str = "noise"
+...     edge: int = 8
+...
+...     @property
+...     def medium(self) -> Medium:
+...         return "image"
+...
+...     def open(self, device: str, places: Places) -> OpenGenerator:
+...         return OpenNoise(self.edge)
+>>> class OpenNoise:
+...     def __init__(self, edge):
+...         self.shape = (1, edge, edge, 3)
+...
+...     def sample(self, requests):
+...         return [np.random.default_rng(r.seed).integers(0, 256, self.shape, dtype=np.uint8) for r in requests]
+>>> [pixels] = Noise(edge=16).open("cpu", places=None).sample([Request("a red circle", seed=7)])
+>>> pixels.dtype, pixels.shape  # one frame: a picture
+(dtype('uint8'), (1, 16, 16, 3))
 """
 
 from __future__ import annotations

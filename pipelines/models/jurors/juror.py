@@ -3,15 +3,24 @@
 A juror is a frozen config, so that it has an identity, with one method that opens it on a device. To add one, write a
 subclass of `Juror` in a file of its own and put it into the jury of stage `judge`:
 
-    class Larger(Juror):
-        name: str = "larger"
-
-        @property
-        def dimensions(self) -> tuple[str, ...]:
-            return ("overall",)
-
-        def open(self, device: str, places: Places) -> OpenJuror:
-            return OpenLarger()
+>>> class Larger(Juror):
+...     name: str = "larger"
+...
+...     @property
+...     def dimensions(self) -> tuple[str, ...]:
+...         return ("overall",)
+...
+...     def open(self, device: str, places: Places) -> OpenJuror:
+...         return OpenLarger()
+>>> class OpenLarger:
+...     def judge(self, cases):
+...         leads = [float(len(case.first) - len(case.second)) for case in cases]  # bytes of the files
+...         choices = [decided(lead, tie_within=0.0) for lead in leads]
+...         return [(Opinion("overall", choice, None, None, raw=choice),) for choice in choices]
+>>> from pipelines.algorithms.prompting.opinion import decided
+>>> [(opinion,)] = Larger().open("cpu", places=None).judge([Case("a red circle", first=b"small", second=b"larger")])
+>>> opinion.choice
+'second'
 """
 
 from __future__ import annotations

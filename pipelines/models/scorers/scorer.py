@@ -3,16 +3,24 @@
 A scorer is a frozen config, so that it has an identity, with one method that opens it on a device. To add one, write a
 subclass of `Scorer` in a file of its own and hand it to stage `score`:
 
-    class Brightness(Scorer):
-        convention: ClassVar = "mean of all channels, in [0, 1]"
-        name: str = "brightness"
-
-        @property
-        def dimensions(self) -> tuple[str, ...]:
-            return ("overall",)
-
-        def open(self, device: str, places: Places) -> OpenScorer:
-            return OpenBrightness()
+>>> class Brightness(Scorer):
+...     convention: ClassVar = "mean of all channels, in [0, 1]"
+...     name: str = "brightness"
+...
+...     @property
+...     def dimensions(self) -> tuple[str, ...]:
+...         return ("overall",)
+...
+...     def open(self, device: str, places: Places) -> OpenScorer:
+...         return OpenBrightness()
+>>> class OpenBrightness:
+...     def score(self, samples):
+...         pictures = [decode(sample.media, clip=sample.medium == "video") for sample in samples]
+...         return np.array([[pixels.mean() / 255] for pixels in pictures])
+>>> from actors.media import decode, encode_png
+>>> grey = encode_png(np.full((8, 8, 3), 51, dtype=np.uint8)).bytes
+>>> Brightness().open("cpu", places=None).score([Sample(grey, "image", "a grey field")]).tolist()
+[[0.2]]
 """
 
 from __future__ import annotations
