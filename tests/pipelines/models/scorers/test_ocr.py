@@ -14,11 +14,11 @@ from pipelines.models.scorers.scorer import Sample
 from tests.support.places import NOWHERE
 
 
-def drawn(*lines, size=(260, 64), pixels=30):
+def drawn(*lines, size=(128, 112), pixels=30):
     picture = Image.new("RGB", size, "white")
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(pixels)
     for number, line in enumerate(lines):
-        draw.text((size[0] // 20, size[1] // 6 + 40 * number), line, fill="navy", font=font)
+        draw.text((size[0] // 20, size[1] // 3 + 40 * number), line, fill="navy", font=font)
     return np.asarray(picture)
 
 
