@@ -86,6 +86,9 @@ def test_planning_imports_nothing_heavy():
     assert not HEAVY & {name.split(".")[0] for name in done.stdout.split()}
 
 
+CONVERTER = "pipelines/models/scorers/convert.py"
+
+
 def test_nothing_received_is_unpickled_and_no_remote_code_is_run():
     for name in source():
         assert not {m.split(".")[0] for m in imported(name)} & {
@@ -97,6 +100,10 @@ def test_nothing_received_is_unpickled_and_no_remote_code_is_run():
             "marshal",
         }
         for node in ast.walk(parsed(name)):
+            if name == CONVERTER and called(node) == "torch.load":
+                # Published scorers that exist as pickles only: the restricted unpickler makes tensors and calls nothing.
+                assert "weights_only=True" in ast.unparse(node)
+                continue
             assert called(node) not in ("torch.load", "eval", "exec"), f"{name}:{getattr(node, 'lineno', 0)}"
             if isinstance(node, ast.keyword) and node.arg in ("trust_remote_code", "allow_pickle"):
                 false = isinstance(node.value, ast.Constant) and node.value.value is False

@@ -10,14 +10,14 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Batch(Generic[T]):
+class FilledBatch(Generic[T]):
     """Some items, of which the first `counted` are meant."""
 
     items: list[T]
     counted: int
 
 
-def equal_batches(items: Iterable[T], *, size: int) -> Iterator[Batch[T]]:
+def equal_batches(items: Iterable[T], *, size: int) -> Iterator[FilledBatch[T]]:
     """Batches of exactly `size` items, in order; the last one is filled up with repetitions of its last item.
 
     Matrix products of one shape are computed alike for every row, whatever the others hold; another number of rows
@@ -27,7 +27,7 @@ def equal_batches(items: Iterable[T], *, size: int) -> Iterator[Batch[T]]:
     for item in items:
         gathered.append(item)
         if len(gathered) == size:
-            yield Batch(gathered, size)
+            yield FilledBatch(gathered, size)
             gathered = []
     if gathered:
-        yield Batch(gathered + gathered[-1:] * (size - len(gathered)), len(gathered))
+        yield FilledBatch(gathered + gathered[-1:] * (size - len(gathered)), len(gathered))
