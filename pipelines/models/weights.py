@@ -18,7 +18,7 @@ from infra.store.files import Folder
 INDEX = "model_index.json"
 WANTED = ("*.safetensors", "*.json", "*.txt", "*.model")  # of each component: weights, configs, tokenizers
 UNWANTED = ("*fp16*", "*non_ema*", "*flax*")  # second copies of the same weights
-UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
+UNUSED = ("safety_checker",)
 MODEL = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")  # of a single model: also its chat template
 NO_MODEL = (*UNWANTED, "*/*", "consolidated*")  # files of other formats lie in folders; `consolidated` is a second copy
 

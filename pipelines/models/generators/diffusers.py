@@ -1,20 +1,23 @@
-"""Any text-to-picture or text-to-clip pipeline of diffusers as a generator, with or without a LoRA."""
+"""Any text-to-picture, text-to-clip or picture-to-clip pipeline of diffusers as a generator."""
 
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from actors.media import open_picture
 from infra.config import ConfigError
 from infra.dag.stage import Places
 from infra.lazy import lazy
-from infra.store.files import refuse_unsafe
+from pipelines.models.generators import setup
+from pipelines.models.generators.encodings import EncodedOnce, of_one_length
 from pipelines.models.generators.generator import Generator, Medium, Pixels, Request
+from pipelines.models.generators.options import Attention, Offload, Scheduler, StepCache
 from pipelines.models.weights import Weights
 
 torch: Any = lazy("torch")
@@ -37,9 +40,13 @@ class Diffusers(Generator):
     steps: int | None = Field(None, ge=1, le=1000)
     """Sampling steps."""
     guidance: float | None = Field(None, ge=0, allow_inf_nan=False)
-    """Scale of the guidance, as the pipeline's `guidance_scale` means it."""
+    """Scale of the guidance, as the pipeline's `guidance_scale` means it: a distilled model (FLUX) is told of it."""
+    true_cfg: float | None = Field(None, ge=0, allow_inf_nan=False)
+    """Scale of the guidance by a second pass with the negative prompt, where a pipeline has both (`true_cfg_scale`)."""
     negative_prompt: str | None = None
     """What guidance leads away from."""
+    max_sequence_length: int | None = Field(None, ge=1)
+    """Tokens of the prompt that are read."""
     height: int | None = Field(None, ge=8)
     """Pixels."""
     width: int | None = Field(None, ge=8)
@@ -47,9 +54,32 @@ class Diffusers(Generator):
     frames: int | None = Field(None, ge=2)
     """Frames of a clip; None: the pipeline makes pictures."""
     frame_rate: float = Field(16.0, gt=0, le=240)
-    """Frames per second that clips are played at; not used for pictures."""
+    """Frames per second that clips are played at, and that a pipeline that asks for it is told; not used for pictures."""
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     """Precision of weights and activations."""
+    scheduler: Scheduler | None = None
+    """Another sampler than the pipeline's own, or its own with other options."""
+    attention: Attention = "native"
+    """How attention is computed; each way has other last bits."""
+    compiled: bool = False
+    """Whether torch.compile compiles the denoiser, its repeated blocks where the model names them. The last bits change."""
+    cache: StepCache | None = None
+    """Reuse of what earlier steps computed: faster, and other pictures."""
+    batch: int = Field(1, ge=1, le=256)
+    """Requests that are sampled together. Every call has exactly so many rows, the last request repeated where there are
+    fewer, since the size of a batch changes the last bits; so it is part of the identity, and a request gives the same
+    picture alone and among others. Pipelines whose prompts are encoded in different lengths sample one by one, and so do
+    requests with a first frame."""
+    offload: Offload = Field("none", exclude=True)
+    """What waits in the host's memory: nothing, models that are not in use, or single layers one by one (sequential) or
+    ahead of their use (group). It changes no picture."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Diffusers:
+        if self.cache is not None and self.batch > 1:
+            raise ValueError("a cache decides for all rows of a batch together, so batch must be 1; leave one of them out")
+        setup.refuse_other_pipelines(self.weights)
+        return self
 
     @property
     def medium(self) -> Medium:
@@ -60,73 +90,110 @@ class Diffusers(Generator):
         return None if self.frames is None else self.frame_rate
 
     def open(self, device: str, places: Places) -> OpenDiffusers:
-        """The pipeline on a device; raises ConfigError for an option that its call does not take."""
-        from diffusers import DiffusionPipeline
-
+        """The pipeline on a device; raises ConfigError for an option that it does not take, before weights are read."""
         folder = self.weights.folder(places)
-        refuse_unsafe(folder)
-        pipeline = DiffusionPipeline.from_pretrained(
-            folder,
-            torch_dtype=getattr(torch, self.dtype),
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-        )
+        options = self.call_options(setup.pipeline_class(folder))
+        pipeline = setup.load(folder, dtype=self.dtype)
+        if self.scheduler is not None:
+            setup.set_scheduler(pipeline, self.scheduler)
         if self.lora is not None:
-            self._add_lora(pipeline, places)
-        pipeline.set_progress_bar_config(disable=True)
-        return OpenDiffusers(pipeline.to(device), self)
+            setup.add_lora(pipeline, self.lora.folder(places), scale=self.lora_scale)
+        setup.set_attention(pipeline, self.attention)
+        if self.cache is not None:
+            setup.set_cache(pipeline, self.cache, steps=self.steps)
+        pipeline = setup.place(pipeline, device, self.offload)
+        if self.compiled:
+            setup.compile_blocks(pipeline)
+        return OpenDiffusers(pipeline, self, options)
 
-    def _add_lora(self, pipeline: Any, places: Places) -> None:
-        assert self.lora is not None
-        folder = self.lora.folder(places)
-        refuse_unsafe(folder)
-        pipeline.load_lora_weights(str(folder), adapter_name="lora", use_safetensors=True, local_files_only=True)
-        if self.lora_scale != 1:
-            pipeline.set_adapters(["lora"], [self.lora_scale])
-
-    def call_options(self) -> dict[str, Any]:
-        """Arguments of the pipeline's call that are set."""
+    def call_options(self, kind: Any) -> dict[str, Any]:
+        """Arguments of the call of a pipeline's class that are set; raises ConfigError for one that it does not take."""
+        taken = set(inspect.signature(kind.__call__).parameters)
         given = {
             "num_inference_steps": self.steps,
             "guidance_scale": self.guidance,
+            "true_cfg_scale": self.true_cfg,
             "negative_prompt": self.negative_prompt,
+            "max_sequence_length": self.max_sequence_length,
             "height": self.height,
             "width": self.width,
             "num_frames": self.frames,
         }
-        return {name: value for name, value in given.items() if value is not None}
+        options = {name: value for name, value in given.items() if value is not None}
+        if unknown := sorted(set(options) - taken):
+            raise ConfigError(f"{self.name}: {kind.__name__} takes no {unknown[0]}; leave that option out")
+        if self.frames is not None and "frame_rate" in taken:
+            options["frame_rate"] = self.frame_rate
+        return options
 
 
 class OpenDiffusers:
-    """A pipeline in memory; requests are sampled one by one, since the size of a batch changes the last bits."""
+    """A pipeline in memory."""
 
-    def __init__(self, pipeline: Any, config: Diffusers) -> None:
+    def __init__(self, pipeline: Any, config: Diffusers, options: dict[str, Any]) -> None:
         self.pipeline = pipeline
         self.config = config
-        self.options = config.call_options()
+        self.options = options
         self.taken = set(inspect.signature(type(pipeline).__call__).parameters)
-        if unknown := sorted(set(self.options) - self.taken):
-            raise ConfigError(f"{config.name}: {type(pipeline).__name__} takes no {unknown[0]}; leave that option out")
+        self.encoded: EncodedOnce | None = None
+        """The pipeline's encodings of prompts; None where it has no method for them."""
+        if callable(encode := getattr(pipeline, "encode_prompt", None)):
+            self.encoded = pipeline.encode_prompt = EncodedOnce(encode)
+        self.rows = config.batch
+        """Rows per call of the pipeline."""
+        if self.rows > 1 and (self.encoded is None or not of_one_length(self.encoded, device=self.device)):
+            logging.getLogger(__name__).warning(
+                "%s: %s encodes prompts in different lengths, so requests are sampled one by one",
+                config.name,
+                type(pipeline).__name__,
+            )
+            self.rows = 1
+
+    @property
+    def device(self) -> Any:
+        """Where the pipeline computes, although its parts may be elsewhere."""
+        return getattr(self.pipeline, "_execution_device", self.pipeline.device)
 
     def sample(self, requests: Sequence[Request]) -> list[Pixels | Exception]:
         """See `OpenGenerator`: uint8[1, h, w, 3] or uint8[frames, h, w, 3], as the pipeline's own call gives them."""
-        return [self._one(request) for request in requests]
+        found: dict[int, Pixels | Exception] = {}
+        together = [place for place, one in enumerate(requests) if self.rows > 1 and one.first_frame is None]
+        for start in range(0, len(together), self.rows):
+            places = together[start : start + self.rows]
+            found |= zip(places, self._batch([requests[place] for place in places]), strict=True)
+        return [found[place] if place in found else self._one(one) for place, one in enumerate(requests)]
+
+    def _batch(self, requests: Sequence[Request]) -> list[Pixels | Exception]:
+        """Requests in one call of `rows` rows; where it is refused, each in a call of its own."""
+        rows = [*requests, *[requests[-1]] * (self.rows - len(requests))]
+        try:
+            made = self._called([one.prompt for one in rows], [one.seed for one in rows], self.options)
+        except ValueError as error:
+            return [error] if len(requests) == 1 else [self._batch([one])[0] for one in requests]
+        return list(made[: len(requests)])
 
     def _one(self, request: Request) -> Pixels | Exception:
-        options = dict(self.options)
+        options = self.options
         if request.first_frame is not None:
-            if "image" not in self.taken:
+            if self.config.medium != "video" or "image" not in self.taken:
                 return ValueError(f"{type(self.pipeline).__name__} takes no first frame; use an image-to-video pipeline")
-            options["image"] = opened_picture(request.first_frame)
-        # Noise is drawn on the CPU, so that a seed means the same on every device.
-        generator = torch.Generator("cpu").manual_seed(request.seed)
+            try:
+                options = options | {"image": opened_picture(request.first_frame)}
+            except OSError as error:
+                return ValueError(f"the first frame does not decode: {error}")
         try:
-            output = self.pipeline(prompt=request.prompt, generator=generator, output_type="pil", **options)
+            return self._called(request.prompt, [request.seed], options)[0]
         except ValueError as error:  # what the pipeline checks of one request; faults of the device are raised
             return error
-        pictures = output.images if self.config.medium == "image" else output.frames[0]
-        return np.stack([np.asarray(picture.convert("RGB")) for picture in pictures])
+
+    def _called(self, prompt: str | list[str], seeds: Sequence[int], options: dict[str, Any]) -> list[Pixels]:
+        """The pixels of one call of the pipeline, by row."""
+        # Noise is drawn on the CPU, so that a seed means the same on every device.
+        drawn = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        generator = drawn if isinstance(prompt, list) else drawn[0]
+        output = self.pipeline(prompt=prompt, generator=generator, output_type="pil", **options)
+        made = [[picture] for picture in output.images] if self.config.medium == "image" else output.frames
+        return [np.stack([np.asarray(picture.convert("RGB")) for picture in row]) for row in made]
 
 
 def opened_picture(data: bytes) -> Any:
