@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -33,6 +33,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--svg", metavar="FILE", type=Path, help="draw the DAG of the recipe into FILE; plan nothing")
     parsed, target, _ = build(parser, argv)
     order = topological(target)
+    _spare_pandas()
     if parsed.svg is not None:
         return draw(order, parsed.svg)
     selection = Selection(parsed.only, parsed.start, parsed.until, tuple(parsed.force))
@@ -48,6 +49,38 @@ def main(argv: list[str]) -> int:
     else:
         show(plans)
     return NOTHING_TO_DO if all(plan.state == HIT for plan in plans) else SOMETHING_TO_DO
+
+
+def _spare_pandas() -> None:
+    """Makes the first array without pandas, which pyarrow imports for it where it can: a fifth of the command's time.
+
+    Whoever asks for pandas later gets it.
+    """
+    import pyarrow as pa
+
+    if "pandas" not in sys.modules:
+        with _hidden("pandas"):
+            pa.array([None])
+
+
+@contextlib.contextmanager
+def _hidden(module: str) -> Iterator[None]:
+    """Inside, the module cannot be imported."""
+
+    class Hidden:
+        """Finds nothing, and lets nobody else find the module."""
+
+        def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+            del path, target
+            if name == module:
+                raise ModuleNotFoundError(f"{name} is not needed here", name=name)
+
+    hidden = Hidden()
+    sys.meta_path.insert(0, hidden)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(hidden)
 
 
 def draw(order: Sequence[Stage], path: Path) -> int:

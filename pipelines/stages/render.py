@@ -132,9 +132,19 @@ class Render(RowStage, Pictures):
             for generator, key in keys.items()
             for sample in range(self.samples.get(generator, 1))
         ]
-        if not rows:
-            raise ConfigError(f"{self.node} needs prompts of split {' or '.join(self.splits)}, got none; ask for more")
+        self._require(len(rows))
         return pa.Table.from_pylist(rows)
+
+    def cell_count(self, inputs: Inputs) -> int:
+        """Each prompt of the splits as often as all generators render it."""
+        splits = inputs.table(self.prompts, ["split"])["split"].to_pylist()
+        each = sum(self.samples.get(generator.name, 1) for generator in self.roster)
+        return self._require(each * sum(split in self.splits for split in splits))
+
+    def _require(self, count: int) -> int:
+        if not count:
+            raise ConfigError(f"{self.node} needs prompts of split {' or '.join(self.splits)}, got none; ask for more")
+        return count
 
     def _cell(self, prompt: dict[str, Any], generator: str, *, key: str, sample: int) -> dict[str, Any]:
         group = group_of(generator, prompt["id"])

@@ -107,6 +107,10 @@ class ScoreSamples(RowStage, Scored):
                     rows.append(dict(zip(CELL, values, strict=True)))
         return pa.Table.from_pylist(rows, schema=pa.schema([(column, pa.string()) for column in CELL]))
 
+    def cell_count(self, inputs: Inputs) -> int:
+        """Each sample in each dimension of each scorer."""
+        return inputs.table(self.pictures, ["id"]).num_rows * sum(len(scorer.dimensions) for scorer in self.scorers)
+
     def looks_up(self) -> dict[str, Stage]:
         """The worker reads the samples by id."""
         return {"sample": self.pictures}

@@ -35,7 +35,7 @@ def run() -> list[Result]:
         seconds, memory = watched(command)
         cached, _ = watched(command)
     return [
-        Result("miniature: seconds from nothing", seconds, "<= 180", {}),
-        Result("miniature: seconds when all is cached", cached, "<= 5", {}),
-        Result("miniature: largest process, GB", memory, "<= 1.5", {}),
+        Result("miniature: seconds from nothing", seconds, "<= 150", {}),
+        Result("miniature: seconds when all is cached", cached, "<= 2", {}),
+        Result("miniature: largest process, GB", memory, "<= 1.2", {}),
     ]

@@ -73,6 +73,6 @@ def run(pictures: int = PICTURES) -> list[Result]:
     one, two = staged(1, pictures=pictures), staged(2, pictures=pictures)
     detail = {"pictures": pictures, "bare": round(loop, 1), "one": round(one, 1), "two": round(two, 1)}
     return [
-        Result("render: one worker / bare loop", one / loop, ">= 0.8", detail),
-        Result("render: two workers / one", two / one, ">= 1.7", {}),
+        Result("render: one worker / bare loop", one / loop, ">= 0.95", detail),
+        Result("render: two workers / one", two / one, ">= 1.8", {}),
     ]
