@@ -1,8 +1,13 @@
-"""`python -m tests.benchmarks.run [NAME …]`: runs the benchmarks and prints each figure beside its bar."""
+"""`python -m tests.benchmarks.run [NAME …]`: runs the benchmarks and prints each figure beside its bar.
+
+`cache_law` takes hours and runs only by its name; `--recipes A,B` and `--flags a,b` limit it.
+"""
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 
 NAMES = (
@@ -21,19 +26,32 @@ NAMES = (
     "miniature",
 )
 
+LONG = ("cache_law",)
+"""Those that run only by their name."""
 
-def main(names: list[str]) -> int:
+
+def main(arguments: Sequence[str]) -> int:
     """Exit status 1 where a bar is missed."""
-    for name in names:
-        if name not in NAMES:
-            print(f"unknown benchmark {name!r}; known are {', '.join(NAMES)}", file=sys.stderr)
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.run", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"all but {', '.join(LONG)} by default")
+    parser.add_argument("--recipes", type=_names, default=(), metavar="A,B,…", help="of cache_law; all by default")
+    parser.add_argument("--flags", type=_names, default=(), metavar="A,B,…", help="of cache_law; all by default")
+    parsed = parser.parse_args(arguments)
+    for name in parsed.names:
+        if name not in (*NAMES, *LONG):
+            print(f"unknown benchmark {name!r}; known are {', '.join((*NAMES, *LONG))}", file=sys.stderr)
             return 2
     missed = 0
-    for name in names or NAMES:
-        for result in import_module(f"tests.benchmarks.{name}").run():
+    for name in parsed.names or NAMES:
+        options = {"recipes": parsed.recipes, "flags": parsed.flags} if name in LONG else {}
+        for result in import_module(f"tests.benchmarks.{name}").run(**options):
             print(result.line(), flush=True)
             missed += not result.holds
     return 1 if missed else 0
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
 
 
 if __name__ == "__main__":

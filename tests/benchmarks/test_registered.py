@@ -4,10 +4,10 @@ from importlib import import_module
 
 import pytest
 
-from tests.benchmarks.run import NAMES, main
+from tests.benchmarks.run import LONG, NAMES, main
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *LONG])
 def test_a_registered_benchmark_has_a_run_and_says_what_it_measures(name):
     module = import_module(f"tests.benchmarks.{name}")
     assert callable(module.run)

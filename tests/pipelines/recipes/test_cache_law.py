@@ -80,6 +80,22 @@ def test_a_smaller_jury_after_a_larger_one_and_a_larger_one_after_it(first, tmp_
     assert differing(content(alone, small()), content(first, small())) == []
 
 
+def test_a_run_of_the_whole_recipe_leaves_the_same_bytes_after_another_adapter_and_after_another_beta(
+    first, ray_session, tmp_path
+):
+    """Rows that two runs which differ in one flag each left there are not this run's, and weights come out the same."""
+    target, found = call_recipe(miniature, SMALL | {"beta": 100.0}), []
+    for flags in ({"beta": 100.0, "adapter": "lora"}, {}):
+        other = call_recipe(miniature, SMALL | flags)
+        store = only(first, other, tmp_path / f"{len(found)}")
+        run_alone(store, other)
+        run_alone(store, target)
+        found.append(content(store, target))
+        assert differing(content(store, other), found[-1]), "the flag changed nothing, so the comparison says nothing"
+    assert differing(*found) == []
+    assert any("weights/" in name and name.endswith(".safetensors") for name in found[0])
+
+
 def video(root, **changed: Any) -> Stage:
     given = {"weights": str(root / "wan"), "pairs": str(root / "pairs"), "frames": (5,)}
     return until(call_recipe(flow_dpo_video, OFFLINE | given | changed), "examples")
@@ -99,18 +115,39 @@ def test_dimensions_their_weights_and_the_overall_label_leave_the_bytes_that_the
         assert_alike(before, target, tmp_path / str(number), last=last)
 
 
-def image(recipe, root, **changed: Any) -> Stage:
+def image(recipe, root, *, last: str = "examples", **changed: Any) -> Stage:
     given = {"weights": str(root / "sd15"), "pairs": str(root / "pairs")}
-    return until(call_recipe(recipe, OFFLINE | given | changed), "examples")
+    return until(call_recipe(recipe, OFFLINE | given | changed), last)
 
 
-def test_arenapo_after_vipo_image_and_after_another_scale_leaves_the_bytes_that_it_leaves_alone(tmp_path):
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """A tiny SD1.5, and pairs of three generators."""
+    root = tmp_path_factory.mktemp("pairs")
     makers = [("x", "y"), ("y", "x"), ("x", "z"), ("z", "y")]
-    write_pairs(tmp_path / "pairs", [pair(n, generator_a=a, generator_b=b) for n, (a, b) in enumerate(makers)])
-    write_tiny("sd15", tmp_path / "sd15")
+    write_pairs(root / "pairs", [pair(n, generator_a=a, generator_b=b) for n, (a, b) in enumerate(makers)])
+    write_tiny("sd15", root / "sd15")
+    return root
+
+
+def test_arenapo_after_vipo_image_and_after_another_scale_leaves_the_bytes_that_it_leaves_alone(pairs, tmp_path):
     before = Store(tmp_path / "store")
-    last = image(vipo_image, tmp_path)
+    last = image(vipo_image, pairs)
     run_alone(before, last)
-    alone = assert_alike(before, image(arenapo, tmp_path), tmp_path / "rated", last=last)
-    uniform = image(arenapo, tmp_path, scale=0.0)
-    assert_alike(alone, uniform, tmp_path / "unrated", last=image(arenapo, tmp_path))
+    alone = assert_alike(before, image(arenapo, pairs), tmp_path / "rated", last=last)
+    uniform = image(arenapo, pairs, scale=0.0)
+    assert_alike(alone, uniform, tmp_path / "unrated", last=image(arenapo, pairs))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "last", "flag"), [(arenapo, "tune", {"gap": 2.0}), (vipo_image, "tune", {"alpha": "8", "sft": False})]
+)
+def test_training_after_a_training_with_another_flag_leaves_the_bytes_that_it_leaves_alone(
+    pairs, ray_session, tmp_path, recipe, last, flag
+):
+    fixed = {"zero": "0"} | {name: value for name, value in flag.items() if name == "sft"}
+    before, other = Store(tmp_path / "store"), image(recipe, pairs, last=last, **fixed)
+    run_alone(before, other)
+    target = image(recipe, pairs, last=last, **fixed | flag)
+    alone = assert_alike(before, target, tmp_path, last=other)
+    assert any("weights/" in name and name.endswith(".safetensors") for name in content(alone, target))

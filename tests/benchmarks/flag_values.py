@@ -1,0 +1,202 @@
+"""For every flag of every recipe another valid value than the one that the law of the cache starts from, at tiny sizes.
+
+A value that begins with `@` is a folder that `tests.benchmarks.cache_law` writes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from infra.config import ConfigError
+
+Flags = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Other:
+    """Another value of a flag."""
+
+    value: Any
+    beside: Flags = field(default_factory=dict)
+    """Flags that both runs have, because the value is refused without them."""
+    along: Flags = field(default_factory=dict)
+    """Flags that change with it, because no run can differ in this one alone."""
+
+
+@dataclass(frozen=True)
+class Without:
+    """A flag that has no other value here."""
+
+    reason: str
+
+
+GPU = Without("needs a machine with a GPU")
+SERVER = Without("needs a server to log to, and is no part of a key")
+OFFLINE: Flags = {
+    "steps": 2,
+    "batch": 4,
+    "workers": 1,
+    "gpus": 0.0,
+    "encode_workers": 1,
+    "encode_gpus": 0.0,
+    "micro_batch": 2,
+    "precision": "fp32",
+    "side": 32,
+    "zero": "0",
+}
+PICTURES: Flags = OFFLINE | {"weights": "@sd15", "pairs": "@pictures"}
+CLIPS: Flags = OFFLINE | {"weights": "@wan", "pairs": "@clips", "frames": (5,)}
+
+BASES: dict[str, Flags] = {
+    "miniature": {
+        "prompts": 12,
+        "evaluation": 6,
+        "policy_samples": 2,
+        "steps": 2,
+        "batch": 4,
+        "reward_steps": 2,
+        "held_out": 0.3,
+        "zero": "0",
+        "tune_workers": 1,
+        "workers": 1,
+    },
+    "lab": {
+        "methods": ("dpo", "sft"),
+        "noises": (0.0,),
+        "seeds": 1,
+        "candidates": 1,
+        "steps": 2,
+        "batch": 4,
+        "prompts": 12,
+        "tuning": 6,
+        "evaluation": 6,
+        "workers": 1,
+    },
+    "zoo": {"captions": 6, "generator_steps": 40, "juror_steps": 2},
+    "vipo_image": PICTURES,
+    "arenapo": PICTURES,
+    "vipo_pickapic": PICTURES,
+    "flow_dpo_video": CLIPS | {"dimensions": ("VQ", "TA")},
+    "vipo_video": CLIPS,
+}
+"""Where the law starts from, by recipe."""
+
+SHARED: dict[str, Other | Without] = {
+    "revision": Without("of a repository on the hub only"),
+    "pairs_format": Without("other formats are other files, which --pairs changes already"),
+    "steps": Other(3),
+    "epochs": Other(1.5),
+    "batch": Other(2),
+    "learning_rate": Other(1e-5),
+    "rank": Other(8, beside={"adapter": "lora"}),
+    "side": Other(64),
+    "max_error_share": Other(0.5),
+    "workers": Other(2),
+    "gpus": GPU,
+    "encode_workers": Other(2),
+    "encode_gpus": GPU,
+    "zero": Other("1"),
+    "offload": Other("optimizer", beside={"zero": "1"}),
+    "micro_batch": Other(1),
+    "precision": Other("bf16"),
+    "draws": Other(2),
+    "ema": Other(0.5),
+    "preview_texts": Other(("a castle",)),
+    "preview_every": Other(1, beside={"preview_texts": ("a castle",)}),
+    "comfyui": Other(True, beside={"adapter": "lora"}),
+    "wandb": SERVER,
+    "mlflow": SERVER,
+    "seed": Other(1),
+}
+OF_PICTURES: dict[str, Other | Without] = SHARED | {
+    "weights": Other("@sd15-other"),
+    "pairs": Other("@pictures-other"),
+    "pairs_map": Other(("words=prompt",), along={"pairs": "@pictures-renamed"}),
+    "model": Other("sdxl", along={"weights": "@sdxl"}),
+    "adapter": Other("lora"),
+    "alpha": Other("auto"),
+    "beta": Other(100.0),
+}
+OF_CLIPS: dict[str, Other | Without] = SHARED | {
+    "weights": Other("@wan-other"),
+    "pairs": Other("@clips-other"),
+    "pairs_map": Other(("words=prompt",), along={"pairs": "@clips-renamed"}),
+    "model": Other("wan2.1-14b"),
+    "beta": Other(100.0),
+    "frames": Other((9,)),
+}
+
+OTHERS: dict[str, dict[str, Other | Without]] = {
+    "miniature": {
+        "prompts": Other(13),
+        "evaluation": Other(7),
+        "policy_samples": Other(3),
+        "sources": Other(("policy", "late")),
+        "other_pairs": Other(1),
+        "roster": Other(("policy", "late", "middle")),
+        "jury": Other(("idefics3-fine",)),
+        "juror_engine": Without("needs vLLM"),
+        "seed": Other(1),
+        "guidance": Other(2.0),
+        "adapter": Other("lora"),
+        "zero": Other("1"),
+        "beta": Other(100.0),
+        "steps": Other(3),
+        "batch": Other(3),
+        "learning_rate": Other(1e-4),
+        "reward_steps": Other(3),
+        "held_out": Other(0.5),
+        "workers": Other(2),
+        "tune_workers": Other(2),
+        "gpus": GPU,
+    },
+    "lab": {
+        "quick": Other(True),
+        "methods": Other(("dpo", "rwr")),
+        "noises": Other((0.0, 0.3)),
+        "seeds": Other(2),
+        "candidates": Other(2),
+        "steps": Other(3),
+        "batch": Other(3),
+        "prompts": Other(13),
+        "tuning": Other(7),
+        "evaluation": Other(7),
+        "seed": Other(1),
+        "workers": Other(2),
+    },
+    "zoo": {"captions": Other(7), "generator_steps": Other(41), "juror_steps": Other(3)},
+    "vipo_image": OF_PICTURES | {"sft": Other(False), "guidance": Other(2.0)},
+    "arenapo": OF_PICTURES
+    | {
+        "form": Other("dspo"),
+        "gap": Other(2.0),
+        "scale": Other(0.3),
+        "dspo_sums": Other(True, beside={"form": "dspo"}),
+        "rate": Other("paper"),
+        "optimizer": Other("adafactor"),
+    },
+    "vipo_pickapic": OF_PICTURES
+    | {
+        "flips": Other(False),
+        "rank": Without("all weights are trained"),
+        "comfyui": Without("all weights are trained"),
+    },
+    "flow_dpo_video": OF_CLIPS
+    | {
+        "method": Other("sft"),
+        "dimensions": Other(("VQ=2", "TA")),
+        "overall": Other(True),
+        "rank": Other(8),
+        "comfyui": Other(True),
+    },
+    "vipo_video": OF_CLIPS | {"alpha": Other("8"), "adapter": Other("lora")},
+}
+
+
+def other_value(recipe: str, flag: str) -> Other | Without:
+    """Another value of a recipe's flag; raises ConfigError where none is stated."""
+    try:
+        return OTHERS[recipe][flag]
+    except KeyError:
+        raise ConfigError(f"recipe {recipe}: no other value of {flag} is stated; add one to OTHERS") from None
