@@ -208,6 +208,10 @@ class Encode(RowStage):
         """The worker reads the pictures by id."""
         return {"source": self.pictures}
 
+    def require_here(self) -> None:
+        """The weights are whole."""
+        self.encoders.family.require_whole()
+
     def worker(self, inputs: RunInputs) -> Worker:
         """The generator's own encoders."""
         return Encoder(

@@ -19,6 +19,7 @@ from infra.dag.stage import Places
 from infra.lazy import lazy
 from infra.store.files import Folder, refuse_unsafe
 from pipelines.models.families.schedule import prediction_of
+from pipelines.models.safetensors_header import require_whole
 from pipelines.models.weights import INDEX, Hub, Made, Weights
 
 if TYPE_CHECKING:
@@ -115,6 +116,13 @@ class Family(Config, ABC):
                 f"give weights of {self.name}, or the recipe or model of the other family"
             )
         self.refuse(index)
+
+    def require_whole(self) -> None:
+        """Raises ConfigError where weights that are in a folder are cut off, damaged or missing; reads headers only."""
+        if isinstance(self.weights, Folder) and self.weights.local.is_dir():
+            for name, value in read_index(self.folder).items():
+                if isinstance(value, list):
+                    require_whole(self.folder / name)
 
     def prediction(self) -> str:
         """What its scheduler's config says that is predicted: flow, epsilon or v_prediction. Read without torch."""
