@@ -2,7 +2,8 @@
 
 Actors are kept from stage to stage (a fresh process costs seconds of imports). An actor that dies is replaced; its shard
 is tried once more, then halved on fresh actors until the row that kills is alone, and that row is quarantined. Without a
-finished shard for `stall_s` the busy actors are killed and their rows suspected in the same way: nothing hangs.
+finished shard for `stall_s` the busy actors are killed and their rows suspected in the same way: nothing hangs. Whatever
+is waited for, from the start of the first actor on, ends at once where the Ray of this machine has ended.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutErro
 from actors.device import hide_gpus
 from actors.shard import DeviceLost, ShardJob, ShardRunner, quarantined
 from actors.worker_log import WorkerLog
-from infra.cluster.connection import options
+from infra.cluster.connection import options, require_own_node
 from infra.dag.shards import RowError, ShardDone
 from infra.dag.stage import Resources
 from infra.store.tables import DamagedFile
 
 OPEN_TRIES = 3
+LOOK_S = 2.0
+"""Between two looks, while waiting, at whether the Ray of this machine is still there."""
 
 
 class PoolError(RuntimeError):
@@ -107,7 +110,7 @@ class Pool:
             failed = []
             for slot, reference in zip(waiting, references, strict=True):
                 try:
-                    ray.get(reference, timeout=self.resources.stall_s)
+                    self._answer(reference)
                     slot.ready = True
                 except RayTaskError as error:
                     raise PoolError(f"{type(job.worker).__name__} could not be loaded: {error.cause!r}") from error
@@ -123,6 +126,15 @@ class Pool:
             f"{type(job.worker).__name__} ended its process {attempt + 1} times while loading; "
             f"{f'its logs are in {self.logs}; ' if self.logs else ''}give the stage's Resources more memory_gb"
         )
+
+    def _answer(self, reference: ray.ObjectRef[Any]) -> Any:
+        """What an actor answers; GetTimeoutError after `stall_s`, ClusterGone where no answer can come."""
+        deadline = time.monotonic() + self.resources.stall_s
+        while True:
+            left = deadline - time.monotonic()
+            if ray.wait([reference], timeout=max(min(left, LOOK_S), 0.0))[0] or left <= 0:
+                return ray.get(reference, timeout=0)
+            require_own_node()
 
     def run(self, job: ShardJob, todo: Iterable[int], *, cancelled: Callable[[], bool]) -> Iterator[ShardDone]:
         """Runs the shards in `todo`; yields each when its file is on disk, in the order of completion."""
@@ -142,6 +154,8 @@ class Pool:
             done, _ = ray.wait([slot.reference for slot in busy], timeout=1.0)
             if cancelled():
                 return
+            if not done:
+                require_own_node()
             if not done and time.monotonic() - last > self.resources.stall_s:
                 for slot in busy:
                     yield self._rescue(slot, job, reason=f"no progress for {self.resources.stall_s:g} s")
@@ -181,7 +195,7 @@ class Pool:
         cells = ShardRunner(job).cells(slot.shard)
         culprits = self._bisect(slot, job, cells, (0, cells.num_rows), reason)
         try:
-            done: Any = ray.get(slot.actor.run.remote(slot.shard, culprits), timeout=self.resources.stall_s)
+            done = self._answer(slot.actor.run.remote(slot.shard, culprits))
         except (RayActorError, GetTimeoutError) as error:
             raise PoolError(
                 f"shard {slot.shard} of {job.directory.parent.name} ends its process although no single row of it does "
@@ -208,7 +222,7 @@ class Pool:
 
     def _survives(self, slot: _Slot, job: ShardJob, start: int, stop: int) -> bool:
         try:
-            ray.get(slot.actor.probe.remote(slot.shard, start, stop), timeout=self.resources.stall_s)
+            self._answer(slot.actor.probe.remote(slot.shard, start, stop))
         except (RayActorError, GetTimeoutError, RayTaskError) as error:
             if isinstance(error, RayTaskError) and not isinstance(error.cause, DeviceLost):
                 return True

@@ -219,6 +219,19 @@ def free_resources() -> dict[str, float]:
     return {kind: float(amount) for kind, amount in ray.available_resources().items()}
 
 
+class ClusterGone(RuntimeError):
+    """The machine that this process joined the cluster through is no longer part of it: what it waits for never comes."""
+
+
+def require_own_node() -> None:
+    """Raises ClusterGone where the Ray of this machine has ended, as it does with one of its agents."""
+    import ray
+
+    own = ray.get_runtime_context().get_node_id()
+    if not any(node["Alive"] for node in ray.nodes() if node["NodeID"] == own):
+        raise ClusterGone("the Ray of this machine has ended (its logs are in its temporary folder); start the run again")
+
+
 def call(function: Callable[..., Any], *arguments: Any, poll: Callable[[], None]) -> Any:
     """Runs a function in a Ray task and polls twice a second; the function's own exception is raised here."""
     import ray
@@ -232,6 +245,7 @@ def call(function: Callable[..., Any], *arguments: Any, poll: Callable[[], None]
             ready, _ = ray.wait([reference], timeout=0.5)
             if ready:
                 return ray.get(reference)
+            require_own_node()
             poll()
     except RayTaskError as error:
         raise (error.cause if isinstance(error.cause, Exception) else error) from error

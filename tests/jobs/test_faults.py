@@ -81,6 +81,23 @@ def test_killed_actor_and_killed_driver_leave_the_bytes_of_an_undisturbed_run(tm
     assert len(values(journal)) <= 60 + 3 * 3, "at most the three shards that were in flight"
 
 
+def test_a_ray_that_ends_as_the_actors_start_ends_the_run_and_not_only_after_minutes(tmp_path):
+    process = start(tmp_path / "store", tmp_path / "journal", *ARGUMENTS, "--pause-s", "0.4")
+    agents: list[psutil.Process] = []
+    deadline = time.monotonic() + 120
+    while not agents:
+        assert process.poll() is None and time.monotonic() < deadline
+        family = psutil.Process(process.pid).children(recursive=True)
+        lines = {one: " ".join(one.cmdline()) for one in family if one.is_running()}
+        if any("ray::" in line or "default_worker" in line for line in lines.values()):
+            agents = [one for one, line in lines.items() if "dashboard/agent.py" in line]
+        time.sleep(0.05)
+    for agent in agents:
+        agent.kill()
+    output, _ = process.communicate(timeout=100)
+    assert process.returncode == 1 and "resume with: salon run" in output, output
+
+
 def test_two_runs_at_once_compute_once(tmp_path, undisturbed):
     root, journal = tmp_path / "store", tmp_path / "journal"
     pair = [start(root, journal, *ARGUMENTS, "--pause-s", "0.1", "--run-name", name) for name in ("one", "two")]
