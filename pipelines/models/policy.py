@@ -7,6 +7,7 @@ import shutil
 import warnings
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -242,10 +243,13 @@ class Policy:
         return self.cast(self.frozen)
 
     def _aligned(self) -> nn.Module:
-        """The copy in the dtype that an engine may have given the policy, under the engine's cast."""
-        model: Any = self.model
-        own = next(model.parameters()).dtype
-        if own != self._first:  # diffusers looks at every module for a model's dtype: milliseconds per step
+        """The copy, every tensor in the dtype that an engine may have given the policy's, under the engine's cast."""
+        own = next(self.model.parameters()).dtype
+        if own != self._first:  # a look at every tensor takes milliseconds per step
             self._first = own
-            self._reference_model.to(model.dtype)
+            named = chain(self.model.named_parameters(), self.model.named_buffers())
+            dtypes = {name.replace(".base_layer.", "."): tensor.dtype for name, tensor in named}
+            assert self.frozen is not None
+            for name, tensor in chain(self.frozen.named_parameters(), self.frozen.named_buffers()):
+                tensor.data = tensor.data.to(dtypes[name.replace(".base_layer.", ".")])
         return self._reference_model

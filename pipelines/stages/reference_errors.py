@@ -7,7 +7,7 @@ trainings (other losses, other learning rates) share them.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,7 @@ from pipelines.models.families.base import Family
 from pipelines.schemas.training import MeasuredReference
 from pipelines.stages.examples import Examples
 from pipelines.stages.sources import Trained, origin
+from pipelines.training.arithmetic import Arithmetic
 from pipelines.training.data import COLUMNS, Latents, OpenTrainingData
 from pipelines.training.noise import NoiseDraws, fixed_seed
 from pipelines.training.preference import PolicySpec
@@ -33,8 +34,17 @@ SCHEMA = schema_of(MeasuredReference)
 class Measuring:
     """The worker: the reference on both members of each example."""
 
-    def __init__(self, spec: PolicySpec, encoded: Any, noise: NoiseDraws, *, empty: str, micro_batch: int) -> None:
-        self.spec, self.encoded, self.noise = spec, encoded, noise
+    def __init__(
+        self,
+        spec: PolicySpec,
+        arithmetic: Arithmetic,
+        encoded: Any,
+        noise: NoiseDraws,
+        *,
+        empty: str,
+        micro_batch: int,
+    ) -> None:
+        self.spec, self.arithmetic, self.encoded, self.noise = spec, arithmetic, encoded, noise
         self.empty, self.micro_batch = empty, micro_batch
 
     def open(self, device: str, places: Places) -> None:
@@ -43,6 +53,7 @@ class Measuring:
 
         self.device = torch.device(device)
         self.policy = self.spec.load(self.device, reference="none")
+        self.model = self.arithmetic.applied(self.policy.model, device=self.device)
         self.latents = Latents(self.encoded)
 
     def run(self, cells: pa.Table) -> pa.Table:
@@ -67,7 +78,7 @@ class Measuring:
         batch = self.noise.batch(data, places, seeds, device=self.device)  # pyright: ignore[reportArgumentType]
         sample = self.noise.noised(batch, seeds, loaded=self.policy.loaded)
         with torch.no_grad():
-            answer = self.policy.predict(self.policy.model, sample, condition=batch.both, guidance=self.spec.guidance)
+            answer = self.policy.predict(self.model, sample, condition=batch.both, guidance=self.spec.guidance)
         return per_sample_error(answer, target=sample.target).cpu().reshape(2, -1).T.numpy()
 
 
@@ -82,7 +93,10 @@ class ReferenceErrors(RowStage):
     policy: Family
     start: Trained | None = None
     "A previous tune, which is then the reference."
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    arithmetic: Arithmetic = Arithmetic()
+    "That of the training, of which the reference is the first policy."
+    merged: bool = False
+    "Whether a LoRA that the previous tune left is merged into the weights, as it is where all of them are trained."
     times: TimeSampler = UniformTimes()
     guidance: float = Field(1.0, ge=0)
     "Guidance scale given to a guidance-distilled denoiser."
@@ -101,7 +115,7 @@ class ReferenceErrors(RowStage):
 
     def cells(self, inputs: Inputs) -> pa.Table:
         """An example's columns, and the number of the draw; ties are measured too."""
-        settings = [self.policy, self.start, self.dtype, self.times, self.seed, self.guidance]
+        settings = [self.policy, self.start, self.arithmetic, self.merged, self.times, self.seed, self.guidance]
         settings += [self.caption_dropout, self.flips]
         maker = key_of([self.name, self.version, *settings])
         examples = inputs.table(self.examples, COLUMNS)
@@ -130,11 +144,12 @@ class ReferenceErrors(RowStage):
     def worker(self, inputs: RunInputs) -> Worker:
         """The reference, and the latents."""
         family, start = origin(self.policy, self.start, inputs)
-        spec = PolicySpec(family, Full(), start, dtype=self.dtype, guidance=self.guidance)
+        adapter = Full() if start is None or self.merged else start.adapter
+        spec = PolicySpec(family, adapter, start, dtype=self.arithmetic.weights, guidance=self.guidance)
         encoded = self.examples.encoded
         noise = NoiseDraws(self.times, self.draws, self.seed, self.caption_dropout, self.flips)
         reader = inputs.lookup(encoded)
-        return Measuring(spec, reader, noise, empty=encoded.text_id(""), micro_batch=self.micro_batch)
+        return Measuring(spec, self.arithmetic, reader, noise, empty=encoded.text_id(""), micro_batch=self.micro_batch)
 
     def expected_rows(self, inputs: Inputs) -> int | None:
         """`draws` an example."""

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from infra.config import Config
 from infra.dag.stage import Places, Stage
-from pipelines.models.adapter import Adapter, LoRA, Start
+from pipelines.models.adapter import Adapter, Full, LoRA, Start
 from pipelines.models.families.base import Family
 from pipelines.schemas.evaluation import Score
 from pipelines.schemas.samples import Picture
@@ -74,6 +74,11 @@ class Trained(Stage):
     "A previous tune: the policy starts there, and so does the reference."
     adapter: Adapter = LoRA()
     "What is trained: low-rank additions, or everything."
+
+
+def merges(start: Trained | None, adapter: LoRA | Full) -> bool:
+    """Whether a training of `adapter` begins with the LoRA that a previous tune left merged into the weights."""
+    return start is not None and start.adapter.kind == "lora" and adapter.kind == "full"
 
 
 def origin(policy: Family, start: Trained | None, places: Places) -> tuple[Family, Start | None]:

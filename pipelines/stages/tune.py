@@ -25,13 +25,16 @@ from pipelines.algorithms.preference.flow_dpo import FlowDPO
 from pipelines.algorithms.preference.methods import AnyMethod
 from pipelines.algorithms.preference.needs import REMEDIES
 from pipelines.algorithms.preference.rwr import RWR
+from pipelines.models.adapter import Start
 from pipelines.models.card import CARD, Ancestor, Use, model_card, summary
+from pipelines.models.families.base import Family
 from pipelines.models.memory import Architecture, rank_memory
 from pipelines.models.weights import Hub
 from pipelines.schemas.training import TuneStep
 from pipelines.stages.examples import Examples
 from pipelines.stages.reference_errors import ReferenceErrors
-from pipelines.stages.sources import Trained, origin
+from pipelines.stages.sources import Trained, merges, origin
+from pipelines.training.arithmetic import Arithmetic
 from pipelines.training.data import TrainingData
 from pipelines.training.noise import NoiseDraws
 from pipelines.training.preference import PolicySpec, PreferenceObjective, PreviewSpec, ReferenceKind
@@ -138,7 +141,8 @@ class Tune(TableStage, Trained):
             "guidance": (self.errors.guidance, self.guidance),
             "caption_dropout": (self.errors.caption_dropout, self.caption_dropout),
             "flips": (self.errors.flips, self.flips),
-            "dtype": (self.errors.dtype, self.dtype),
+            "arithmetic": (self.errors.arithmetic, self.arithmetic),
+            "merged": (self.errors.merged, merges(self.start, self.adapter)),
         }
         for name, (theirs, ours) in pairs.items():
             if theirs != ours:
@@ -190,8 +194,9 @@ class Tune(TableStage, Trained):
             yield TuneStep(**{column: row.get(column) for column in names})  # pyright: ignore[reportArgumentType]
 
     def require_here(self) -> None:
-        """The trackers are installed, and their servers answer."""
+        """The trackers are installed, their servers answer, and the weights are whole: hours before they are loaded."""
         self.trackers.check()
+        self.policy.require_whole()
 
     def expected_rows(self, inputs: Inputs) -> int | None:
         """One per step; what `epochs` come to follows from the examples that are expected."""
@@ -244,7 +249,7 @@ class Tune(TableStage, Trained):
         family, start = origin(self.policy, self.start, context)
         return PreferenceObjective(
             data=data,
-            policy=PolicySpec(family, self.adapter, start, self.checkpointing, self.dtype, self.guidance, self.compiled),
+            policy=self._spec(family, start),
             method=self.method,
             noise=NoiseDraws(self.times, self.draws, self.draws_seed, self.caption_dropout, self.flips),
             reference=self.reference_kind,
@@ -255,10 +260,13 @@ class Tune(TableStage, Trained):
         )
 
     @property
-    def dtype(self) -> Literal["float32", "bfloat16"]:
-        """Of the weights as they are loaded; trained ones need fp32 masters, which plain torch does not keep."""
-        engine = self.trainer.engine
-        return "bfloat16" if engine.bf16 and (engine.keeps_masters or self.adapter.kind == "lora") else "float32"
+    def arithmetic(self) -> Arithmetic:
+        """Of the policy's forward pass."""
+        return Arithmetic.of(self.trainer.engine, self.adapter)
+
+    def _spec(self, family: Family, start: Start | None) -> PolicySpec:
+        weights = self.arithmetic.weights
+        return PolicySpec(family, self.adapter, start, self.checkpointing, weights, self.guidance, self.compiled)
 
     def _check_weights(self, context: Context) -> None:
         """The generator is of the recipe's family, its objective is the method's, and the latents are of its VAE."""

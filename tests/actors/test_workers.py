@@ -5,15 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch.distributed as dist
 from safetensors.torch import load_file
 
 from actors.training.engines.engine import EngineOptions
-from actors.training.launch import LocalSession, Session, fit, here, scratch_folder
+from actors.training.launch import LocalSession, fit, here
 from actors.training.options import TrainerOptions
 from actors.training.trainer import STATE, Training, read_curve, train
 from infra.dag.stage import Resources
 from support.line import Line, Net, line_options, net_options
+from support.workers import one_after_another
 
 TORCH = EngineOptions(kind="torch")
 ENGINES = {
@@ -23,31 +23,6 @@ ENGINES = {
     "zero3": EngineOptions(zero=3),
     "offload": EngineOptions(zero=3, offload="all"),
 }
-
-
-class Part(LocalSession):
-    """One of several trainings of the same workers, in a folder of its own."""
-
-    def __init__(self, whole: Session, name: str) -> None:
-        super().__init__(whole.folder / name)
-        self.rank, self.world = whole.rank, whole.world
-
-    def commit(self, checkpoint: Path | None) -> None:
-        if checkpoint is not None:
-            super().commit(checkpoint)
-        dist.barrier()
-
-
-def one_after_another(jobs: dict[str, Training], session: Session) -> None:
-    """All jobs in one start of the workers."""
-    for name, job in jobs.items():
-        train(job, Part(session, name))
-    if session.rank > 0:
-        session.commit(None)
-        return
-    with scratch_folder(session.folder) as folder:
-        (folder / "done").touch()
-        session.commit(folder)
 
 
 def net(engine: EngineOptions, **options) -> Training:

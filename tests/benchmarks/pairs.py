@@ -25,6 +25,7 @@ from pipelines.models.adapter import Full, LoRA
 from pipelines.schemas.samples import Encoded
 from pipelines.schemas.training import Example
 from pipelines.stages.reference_errors import Measuring
+from pipelines.training.arithmetic import Arithmetic
 from pipelines.training.data import TrainingData
 from pipelines.training.noise import NoiseDraws
 from pipelines.training.preference import PolicySpec, PreferenceObjective
@@ -97,7 +98,7 @@ def open_pairs(root: Path) -> Pairs:
 
 def _errors(pairs: Pairs, examples: pa.Table) -> pa.Table:
     noise = NoiseDraws(TIMES, DRAWS)
-    worker = Measuring(PolicySpec(FAMILY, Full()), pairs.encoded, noise, empty="t00000", micro_batch=64)
+    worker = Measuring(PolicySpec(FAMILY, Full()), Arithmetic(), pairs.encoded, noise, empty="t00000", micro_batch=64)
     worker.open("cpu", None)
     cells = [row | {"example": row["id"], "draw": draw} for row in examples.to_pylist() for draw in range(DRAWS)]
     schema = pa.schema([*schema_of(Example), ("example", pa.string()), ("draw", pa.int64())])

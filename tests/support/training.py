@@ -1,6 +1,7 @@
 """A tiny policy of any family with random pairs, encoded as the stages leave them: small enough to train in a test."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,7 @@ import torch
 from actors.training.engines.engine import EngineOptions
 from actors.training.options import TrainerOptions
 from actors.training.trainer import Training
+from infra.identity import key_of
 from infra.store.artifacts import RowReader
 from infra.store.tables import read_unrecorded, schema_of, to_table, write_table
 from pipelines.algorithms.diffusion.flow import UniformTimes
@@ -20,13 +22,15 @@ from pipelines.models.adapter import Full, LoRA, Start
 from pipelines.schemas.samples import Encoded
 from pipelines.schemas.training import Example
 from pipelines.stages.reference_errors import Measuring
+from pipelines.training.arithmetic import Arithmetic
 from pipelines.training.data import TrainingData
 from pipelines.training.noise import NoiseDraws
 from pipelines.training.preference import PolicySpec, PreferenceObjective, PreviewSpec, ReferenceKind
 from support.tiny import family_at, write_tiny
 
 CELLS = pa.schema([*schema_of(Example), ("example", pa.string()), ("draw", pa.int64())])
-SMALL = LoRA(rank=4, alpha=8)
+SMALL, EVERYTHING = LoRA(rank=4, alpha=8), Full()
+FP32 = Arithmetic()
 TEXTS = ["a red circle", "two blue squares"]
 SHAPES = {"miniature": (1, 24, 24), "wan": (5, 32, 32)}
 
@@ -129,7 +133,7 @@ def objective(
     draws: int | None = None,
     errors: Path | None = None,
     checkpointing: bool = False,
-    bf16: bool = False,
+    weights: Literal["float32", "bfloat16"] = "float32",
     previews: PreviewSpec | None = None,
     comfyui: bool = False,
 ) -> PreferenceObjective:
@@ -138,9 +142,7 @@ def objective(
     own: ReferenceKind = "adapter" if adapter.kind == "lora" else "copy"
     return PreferenceObjective(
         data=data_of(root),
-        policy=PolicySpec(
-            family_at(family, root / "policy"), adapter, start, checkpointing, "bfloat16" if bf16 else "float32"
-        ),
+        policy=PolicySpec(family_at(family, root / "policy"), adapter, start, checkpointing, weights),
         method=method,
         noise=NoiseDraws(UniformTimes(low=0.2), draws),
         reference=reference or ("none" if method.reference == "none" else own),
@@ -162,16 +164,25 @@ def column(curve: list[dict], name: str = "loss") -> np.ndarray:
     return np.array([row[name] for row in curve])
 
 
-def write_errors(root: Path, *, family: str = "miniature", draws: int, start: Start | None = None) -> Path:
+def write_errors(
+    root: Path,
+    *,
+    family: str = "miniature",
+    draws: int,
+    arithmetic: Arithmetic = FP32,
+    adapter: LoRA | Full = EVERYTHING,
+    start: Start | None = None,
+) -> Path:
     """The reference's errors on a world's examples, as the stage computes them."""
     rows = data_of(root).open().table.to_pylist()
     cells = [
         row | {"example": row["id"], "draw": draw, "id": f"{row['id']}-{draw}"} for row in rows for draw in range(draws)
     ]
     noise = NoiseDraws(UniformTimes(low=0.2), draws)
-    spec = PolicySpec(family_at(family, root / "policy"), Full(), start)
-    worker = Measuring(spec, reader(root), noise, empty="1text0", micro_batch=5)
+    spec = PolicySpec(family_at(family, root / "policy"), adapter, start, dtype=arithmetic.weights)
+    worker = Measuring(spec, arithmetic, reader(root), noise, empty="1text0", micro_batch=5)
     worker.open("cpu", None)
-    path = root / f"errors-{draws}.parquet"
+    made = key_of([draws, arithmetic, adapter, start and str(start.folder)])
+    path = root / f"errors-{made}.parquet"
     pq.write_table(worker.run(pa.Table.from_pylist(cells, schema=CELLS)), path)
     return path

@@ -168,7 +168,9 @@ def _share(value: torch.Tensor, *, size: int) -> torch.Tensor:
 def _settings(options: EngineOptions, *, clip: float, passes: int) -> dict[str, Any]:
     cuda = torch.cuda.is_available()
     host = {"device": "cpu", "pin_memory": cuda}
-    zero: dict[str, Any] = {"stage": options.zero, "overlap_comm": cuda}
+    # DeepSpeed's own linear layer, which it puts in place of torch's in the whole process, rounds once more before the bias
+    # is added: in bfloat16 the model would not be its reference. It saves memory where activations are not checkpointed.
+    zero: dict[str, Any] = {"stage": options.zero, "overlap_comm": cuda, "memory_efficient_linear": False}
     if options.offload != "none":
         zero["offload_optimizer"] = host
     if options.offload == "all":

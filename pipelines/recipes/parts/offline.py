@@ -30,8 +30,9 @@ from pipelines.stages.encode import Encode, Encoders
 from pipelines.stages.examples import Examples
 from pipelines.stages.imported import ImportedClips, ImportedLabels, ImportedPictures, PairFiles
 from pipelines.stages.reference_errors import ReferenceErrors
-from pipelines.stages.sources import Trained
+from pipelines.stages.sources import Trained, merges
 from pipelines.stages.tune import Previews, Tune
+from pipelines.training.arithmetic import Arithmetic
 from pipelines.training.buckets import Buckets
 
 
@@ -289,7 +290,8 @@ def _reference_errors(
         examples=examples,
         policy=model.family,
         start=start,
-        dtype=setup.dtype,
+        arithmetic=Arithmetic.of(setup.engine(run.optimizer), model.trained()),
+        merged=merges(start, model.trained()),
         times=model.times(),
         draws=setup.draws,
         seed=setup.seed,

@@ -306,3 +306,13 @@ def test_pairs_and_weights_that_are_not_there_are_refused(tmp_path):
         built(vipo_image, weights=str(tmp_path / "nothing"))
     with pytest.raises(ConfigError, match="no such folder"):
         topological(built(vipo_image, pairs=str(tmp_path / "nothing")))[0].key  # noqa: B018
+
+
+@pytest.mark.parametrize("zero", ["0", "3"])
+@pytest.mark.parametrize("adapter", ["full", "lora"])
+def test_cached_errors_and_bf16_go_together_whatever_trains(image_world, zero, adapter):
+    given = settings(image_world, precision="bf16", zero=zero, adapter=adapter)
+    target = built(vipo_image, **given)
+    errors = node(target, "reference_errors")
+    assert errors.arithmetic == target.arithmetic and errors.arithmetic.autocast
+    assert errors.arithmetic.converted == (zero == "3")

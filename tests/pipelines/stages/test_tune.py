@@ -1,5 +1,6 @@
 """Tuning: what is exported is what was trained, and what cannot be trained is refused before anything is computed."""
 
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -148,6 +149,9 @@ def test_cached_errors_must_be_of_the_same_draws_and_enough_for_the_method(folde
         tune(folders["sd15"], errors=errors, draws=8)
     with pytest.raises(ConfigError, match="tune: draws_seed = 1, but the cached errors have 0"):
         tune(folders["sd15"], errors=errors, draws=4, draws_seed=1)
+    half = TrainerOptions(steps=2, engine=EngineOptions(kind="torch", bf16=True))
+    with pytest.raises(ConfigError, match="tune: arithmetic = .*autocast=True.*but the cached errors have"):
+        tune(folders["sd15"], errors=errors, draws=4, trainer=half)
     with pytest.raises(ConfigError, match="dspo needs the reference's predictions, not its errors"):
         tune(folders["sd15"], errors=errors, draws=4, method=DSPO())
 
@@ -188,3 +192,14 @@ def test_the_card_compares_the_ends_of_the_curve():
 def test_every_family_names_what_an_adapter_changes():
     for kind in KINDS.values():
         assert "to_q" in kind.lora_targets
+
+
+def test_broken_weights_are_refused_before_anything_is_imported_or_encoded(folders, tmp_path):
+    shutil.copytree(folders["sd15"], tmp_path / "policy")
+    (weights,) = (tmp_path / "policy" / "unet").glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-100])
+    node = tune(tmp_path / "policy")
+    for stage in (node, node.examples.encoded):
+        with pytest.raises(ConfigError, match="is cut off or damaged"):
+            stage.require_here()
+    tune(folders["sd15"]).require_here()

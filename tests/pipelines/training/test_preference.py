@@ -150,7 +150,7 @@ def test_checkpointed_activations_change_nothing(worlds, tmp_path):
 
 
 def test_bf16_keeps_errors_in_fp32(worlds):
-    job = objective(worlds("sd3"), family="sd3", bf16=True)
+    job = objective(worlds("sd3"), family="sd3", weights="bfloat16")
     model = job.prepare(CPU)
     pairs = job.pairs(model, DRAWS)
     assert next(model.parameters()).dtype == torch.bfloat16
