@@ -54,7 +54,8 @@ class Architecture:
     frames: int = 1
     """Frames per latent frame, after the first."""
     text_tokens: int = 0
-    """Tokens of the text that pass through the blocks beside the picture's; 0 if the blocks only attend to the text."""
+    """Tokens of the text that pass through the blocks beside the picture's, of the longest text where lengths differ; 0 if
+    the blocks only attend to the text."""
 
     def tokens(self, *, height: int, width: int, frames: int) -> int:
         """Tokens of a picture of height x width pixels, or of a clip of that many frames, with its text."""

@@ -163,7 +163,7 @@ class Policy:
         metadata |= {"target_modules": sorted(targets), "lora_dropout": 0.0}
         self.loaded.save_lora(layers, metadata=metadata, folder=folder)
         sort_metadata(folder / LORA_FILE)
-        if comfyui:
+        if comfyui and self.family.comfyui_names is not None:
             write_comfyui(layers, names=self.family.comfyui_names, alpha=self.adapter.alpha, folder=folder)
 
     def _export_pipeline(self, parameters: dict[str, torch.Tensor], folder: Path) -> None:

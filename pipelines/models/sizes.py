@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipelines.models.families.flux import FLUX
+from pipelines.models.families.flux2 import FLUX2Klein
+from pipelines.models.families.hunyuan_video import HunyuanVideo
+from pipelines.models.families.qwen_image import QwenImage
 from pipelines.models.families.sd3 import SD3
 from pipelines.models.families.sd15 import SD15
 from pipelines.models.families.sdxl import SDXL
 from pipelines.models.families.wan import Wan
+from pipelines.models.families.wan22 import WanTI2V, WanTI2VFromFrame
+from pipelines.models.families.wan_frame import WanFromFrame
+from pipelines.models.families.z_image import ZImage
 from pipelines.models.memory import Architecture, Kept
 
 
@@ -105,6 +111,90 @@ ARCHITECTURES: dict[str, Architecture] = {
         patch=2,
         frames=4,
     ),
+    "flux.2-klein-4b": Architecture(
+        family=FLUX2Klein,
+        parameters=3_875_544_576,
+        layers={
+            **_same((*_ATTN, *_ADDED, "attn.to_add_out"), 30720),
+            **_same(("ff.linear_in", "ff_context.linear_in"), 107520),
+            **_same(("ff.linear_out", "ff_context.linear_out"), 61440),
+            "attn.to_qkv_mlp_proj": 614400, "attn.to_out": 307200,
+        },
+        kept=Kept(full=2_410_136, lora=1_596_715, recomputed=185_480),
+        vae=16,
+        text_tokens=512,
+    ),
+    "flux.2-klein-9b": Architecture(
+        family=FLUX2Klein,
+        parameters=9_078_581_248,
+        layers={
+            **_same((*_ATTN, *_ADDED, "attn.to_add_out"), 65536),
+            **_same(("ff.linear_in", "ff_context.linear_in"), 229376),
+            **_same(("ff.linear_out", "ff_context.linear_out"), 131072),
+            "attn.to_qkv_mlp_proj": 983040, "attn.to_out": 491520,
+        },
+        kept=Kept(full=4_116_258, lora=2_717_297, recomputed=276_226),
+        vae=16,
+        text_tokens=512,
+    ),
+    "qwen-image": Architecture(
+        family=QwenImage,
+        parameters=20_430_401_088,
+        layers={
+            **_same((*_ATTN, *_ADDED, "attn.to_add_out"), 368640), **_same(("img_mod.1", "txt_mod.1"), 1290240),
+            **_same(("img_mlp.net.0.proj", "img_mlp.net.2", "txt_mlp.net.0.proj", "txt_mlp.net.2"), 921600),
+        },
+        kept=Kept(full=5_180_995, lora=3_104_705, recomputed=279_988),
+        patch=2,
+        text_tokens=512,
+    ),
+    "z-image": Architecture(
+        family=ZImage,
+        parameters=6_154_908_736,
+        layers={
+            **_same(("attention.to_q", "attention.to_k", "attention.to_v", "attention.to_out.0"), 261120),
+            **_same(("feed_forward.w1", "feed_forward.w2", "feed_forward.w3"), 478720), "adaLN_modulation.0": 499712,
+        },
+        kept=Kept(full=5_501_270, lora=3_812_439, recomputed=308_078),
+        patch=2,
+        text_tokens=512,
+    ),
+    "wan2.1-i2v-14b": Architecture(
+        family=WanFromFrame,
+        parameters=16_394_878_784,
+        layers={
+            **_same((*_SELF, *_CROSS, "attn2.add_k_proj", "attn2.add_v_proj"), 409600),
+            **_same(("ffn.net.0.proj", "ffn.net.2"), 757760),
+        },
+        kept=Kept(full=8_711_571, lora=5_185_730, recomputed=452_096),
+        patch=2,
+        frames=4,
+    ),
+    **{
+        name: Architecture(
+            family=family,
+            parameters=4_999_787_712,
+            layers={**_same((*_SELF, *_CROSS), 184320), **_same(("ffn.net.0.proj", "ffn.net.2"), 522240)},
+            kept=Kept(full=5_739_535, lora=3_910_465, recomputed=339_180),
+            vae=16,
+            patch=2,
+            frames=4,
+        )
+        for name, family in (("wan2.2-ti2v-5b", WanTI2V), ("wan2.2-i2v-5b", WanTI2VFromFrame))
+    },
+    "hunyuanvideo": Architecture(
+        family=HunyuanVideo,
+        parameters=12_821_012_544,
+        layers={
+            **_same(_ATTN[:3], 380928), "attn.to_out.0": 135168, **_same((*_ADDED, "attn.to_add_out"), 122880),
+            **_same(_FEED, 337920), **_same(_FEED_TEXT, 307200), **_same(("norm1.linear", "norm1_context.linear"), 430080),
+            "norm_out.linear": 18432, "norm.linear": 491520, "proj_mlp": 614400, "proj_out": 737280,
+        },
+        kept=Kept(full=4_939_555, lora=3_026_882, recomputed=285_568),
+        patch=2,
+        frames=4,
+        text_tokens=256,
+    ),
 }  # fmt: skip
 """Denoisers by name, in their published configs."""
 
@@ -117,5 +207,13 @@ PUBLISHED = {
     "flux.1-dev": "black-forest-labs/FLUX.1-dev",
     "wan2.1-1.3b": "Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
     "wan2.1-14b": "Wan-AI/Wan2.1-T2V-14B-Diffusers",
+    "flux.2-klein-4b": "black-forest-labs/FLUX.2-klein-base-4B",
+    "flux.2-klein-9b": "black-forest-labs/FLUX.2-klein-base-9B",
+    "qwen-image": "Qwen/Qwen-Image",
+    "z-image": "Tongyi-MAI/Z-Image",
+    "wan2.1-i2v-14b": "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers",
+    "wan2.2-ti2v-5b": "Wan-AI/Wan2.2-TI2V-5B-Diffusers",
+    "wan2.2-i2v-5b": "Wan-AI/Wan2.2-TI2V-5B-Diffusers",
+    "hunyuanvideo": "hunyuanvideo-community/HunyuanVideo",
 }
 """Repositories of the Hub that hold the generators of these sizes."""

@@ -18,6 +18,7 @@ from pipelines.algorithms.preference.methods import AnyMethod
 from pipelines.algorithms.preference.rwr import RWR
 from pipelines.algorithms.preference.scalarisation import Linear
 from pipelines.algorithms.preference.sft import SFT
+from pipelines.recipes.parts.model import ClipModel
 from pipelines.recipes.parts.offline import Run, Setup, Source, stage
 
 PAIRS = 182_000  # annotated triplets of the paper's table 1
@@ -32,7 +33,7 @@ def flow_dpo_video(
     method: Annotated[Literal["flow_dpo", "flow_dpo_time", "rwr", "sft"], Field(description="the loss")] = "flow_dpo",
     dimensions: Annotated[tuple[str, ...], Field(description="NAME or NAME=WEIGHT, all three by default")] = DIMENSIONS,
     overall: Annotated[bool, Field(description="learn from the overall label, not from dimensions")] = False,
-    model: Annotated[Literal["wan2.1-1.3b", "wan2.1-14b"], Field(description="size of Wan 2.1")] = "wan2.1-1.3b",
+    model: Annotated[ClipModel, Field(description="generator of clips")] = "wan2.1-1.3b",
     beta: Annotated[float, Field(gt=0, description="strength of the tie to the reference")] = 500.0,
     frames: Annotated[tuple[int, ...], Field(description="lengths of clips, each 4k + 1")] = (81, 49, 33, 17),
     source: Source = Source(),

@@ -1,8 +1,9 @@
 """Recipe `vipo_video`: Poly-DPO straight on Wan 2.1 (ViPO, appendix "Training on ViPO-Video-300K").
 
 2,000 steps of 256 pairs at a base rate of 1e-8 per pair, beta 500, alpha 0. Nothing is resized: a pair keeps its own shape
-as far as the model's multiple of 16 px allows, which leaves 720 x 1280 and 1024 x 1024 whole. Pairs of two shapes, which
-ViPO does not have, meet at the geometric mean.
+as far as the model's multiple of 16 px allows, which leaves 720 x 1280 and 1024 x 1024 whole (Wan 2.2's is 32 px). Pairs
+of two shapes, which ViPO does not have, meet at the geometric mean. The paper trains Wan 2.1 alone:
+other generators get its settings.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pydantic import Field
 from infra.dag.stage import Stage
 from pipelines.algorithms.preference.flow_dpo import FlowDPO
 from pipelines.algorithms.preference.polynomial import AutoAlpha, FixedAlpha
+from pipelines.recipes.parts.model import ClipModel
 from pipelines.recipes.parts.offline import Run, Setup, Source, stage
 
 PAIRS = 300_000  # of ViPO-Video-300K
@@ -23,7 +25,7 @@ RUN = Run(steps=2000, batch=256, learning_rate=256 * 1e-8)
 
 def vipo_video(
     *,
-    model: Annotated[Literal["wan2.1-1.3b", "wan2.1-14b"], Field(description="size of Wan 2.1")] = "wan2.1-1.3b",
+    model: Annotated[ClipModel, Field(description="generator of clips")] = "wan2.1-1.3b",
     alpha: Annotated[str, Field(pattern=r"^(auto|-?\d+(\.\d+)?)$", description="Poly-DPO's alpha, or auto")] = "0",
     beta: Annotated[float, Field(gt=0, allow_inf_nan=False, description="strength of the tie to the reference")] = 500.0,
     adapter: Annotated[Literal["full", "lora"], Field(description="what is trained")] = "full",

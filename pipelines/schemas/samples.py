@@ -57,7 +57,7 @@ class Encoded:
     original_width: int | None
     crop_top: int | None  # pixels of the resized picture above the crop; None for a text
     crop_left: int | None  # pixels left of it, in the picture as it is encoded: flipped or not
-    tensors: bytes  # safetensors; `latent`, or the names the generator's family gives its conditions
+    tensors: bytes  # safetensors; `latent` and what is read of a first frame, or a text's conditions, by the family's names
 
 
 @dataclass(frozen=True)

@@ -123,9 +123,9 @@ class Encoder:
             pixels = np.ascontiguousarray(pixels[:, :, ::-1])
             left = place.width - row["width"] - place.left
         sizes = dict(zip(SOURCE, (*original, place.top, left), strict=True))
-        latent = self._loaded(LATENT).encode_pixels(pixels[None])[0].contiguous().cpu()
         rate = fps if self.buckets.rate is None or fps is None else self.buckets.rate
-        return Encoded(**row, fps=rate, **sizes, tensors=save({"latent": latent}))
+        tensors = {name: value.contiguous() for name, value in self._loaded(LATENT).encode_media(pixels).items()}
+        return Encoded(**row, fps=rate, **sizes, tensors=save(tensors))
 
 
 class Encode(RowStage):

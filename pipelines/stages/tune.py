@@ -88,7 +88,7 @@ class Tune(TableStage, Trained):
     times: TimeSampler = UniformTimes()
     "How noise levels are drawn."
     guidance: float = Field(1.0, ge=0)
-    "Guidance scale given to a guidance-distilled denoiser (FLUX.1-dev) in training; 1 fits data, sampling uses 3.5."
+    "Guidance scale given to a guidance-distilled denoiser (FLUX.1-dev, HunyuanVideo) in training; 1 fits data."
     trainer: TrainerOptions = TrainerOptions(learning_rate=1e-3, engine=EngineOptions(zero=1))
     "Steps, batch, learning rate, engine."
     checkpointing: bool = Field(False, exclude=True)
@@ -120,6 +120,12 @@ class Tune(TableStage, Trained):
             )
         if self.comfyui and self.adapter.kind == "full":
             raise ConfigError("tune: comfyui writes an adapter under other keys, and none is trained; set adapter to lora")
+        if self.comfyui and self.policy.comfyui_names is None:
+            raise ConfigError(f"tune: ComfyUI has other layers than {self.policy.name} in diffusers; leave out comfyui")
+        if self.trainer.preview_every and self.policy.reads_first_frame:
+            raise ConfigError(
+                f"tune: {self.policy.name} starts from a first frame, which a preview lacks; leave previews out"
+            )
         if self.trainer.preview_every and not self.previews.texts:
             raise ConfigError("tune: preview_every is set but previews.texts is empty; name the texts to draw")
         missing = set(self.previews.texts) - set(self.examples.encoded.texts)

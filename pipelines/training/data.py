@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,8 @@ class Batch:
     columns: dict[str, np.ndarray]  # numbers of the examples; NaN where one is missing
     size: tuple[int, int]  # (height, width) in pixels
     sizes: torch.Tensor  # int64[2b, 4], winners first: original height and width, top and left of the crop, in pixels
+    first: dict[str, torch.Tensor] = field(default_factory=dict)
+    """What is read of each member's own first frame, float[2b, ...], winners first; empty where nothing is."""
 
     def column(self, name: str) -> torch.Tensor:
         """A numeric column of the examples, float[b], on the CPU; NaN where a value is missing."""
@@ -57,7 +59,8 @@ class Batch:
     @property
     def both(self) -> dict[str, torch.Tensor]:
         """The conditions of the winners, then of the losers, with the sizes that the pictures had."""
-        return {name: torch.cat([value, value]) for name, value in self.condition.items()} | {SIZES: self.sizes}
+        doubled = {name: torch.cat([value, value]) for name, value in self.condition.items()}
+        return doubled | self.first | {SIZES: self.sizes}
 
 
 class Latents:
@@ -217,11 +220,14 @@ class OpenTrainingData:
         winners, losers = (
             torch.stack([found[name]["latent"] for name in sides[side]]).float().to(device) for side in ("winner", "loser")
         )
-        pixels = torch.stack([found[name][SIZES] for side in ("winner", "loser") for name in sides[side]]).to(device)
+        members = [found[name] for side in ("winner", "loser") for name in sides[side]]
+        pixels = torch.stack([one[SIZES] for one in members]).to(device)
+        read = [name for name in members[0] if name not in ("latent", SIZES)]
+        first = {name: torch.stack([one[name] for one in members]).to(device) for name in read}
         numbers = {name: self.numbers(name, chosen) for name in NUMBERS}
         _, height, width = self.sizes[0 if self.groups is None else self.groups[chosen[0]]].tolist()
         ids = self._names("id", chosen)
-        return Batch(ids, winners, losers, self.texts(prompts, device=device), numbers, (height, width), pixels)
+        return Batch(ids, winners, losers, self.texts(prompts, device=device), numbers, (height, width), pixels, first)
 
     def warm(self, index: Sequence[int]) -> None:
         """Reads what these examples need, whether flipped or without their texts."""

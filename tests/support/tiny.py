@@ -17,20 +17,23 @@ from pipelines.miniature.family import MiniatureFamily
 from pipelines.models.families.base import Family
 from pipelines.models.families.flux import FLUX
 from pipelines.models.families.flux2 import FLUX2Klein
+from pipelines.models.families.hunyuan_video import HunyuanVideo
 from pipelines.models.families.qwen_image import QwenImage
 from pipelines.models.families.sd3 import SD3
 from pipelines.models.families.sd15 import SD15
 from pipelines.models.families.sdxl import SDXL
 from pipelines.models.families.wan import Wan
+from pipelines.models.families.wan22 import WanTI2V, WanTI2VFromFrame
+from pipelines.models.families.wan_frame import WanFromFrame
 from pipelines.models.families.z_image import ZImage
-from support import tiny_qwen
+from support import tiny_qwen, tiny_video
+from support.tiny_text import SECOND_WIDTH, TEXT_WIDTH, clip, clip_tokenizer, t5, t5_tokenizer
 
+VIDEO = (Wan, WanTI2V, WanFromFrame, WanTI2VFromFrame, HunyuanVideo)
 KINDS: dict[str, type[Family]] = {
-    kind.name: kind for kind in (SD15, SDXL, SD3, FLUX, FLUX2Klein, QwenImage, ZImage, Wan, MiniatureFamily)
+    kind.name: kind for kind in (SD15, SDXL, SD3, FLUX, FLUX2Klein, QwenImage, ZImage, *VIDEO, MiniatureFamily)
 }
 FAMILIES = tuple(KINDS)
-TEXT_WIDTH = 32  # of every text encoder but CLIP's second one
-SECOND_WIDTH = 24
 HEADS = {"num_attention_heads": 2, "attention_head_dim": 16}
 
 
@@ -49,7 +52,11 @@ def write_tiny(family: str, folder: Path, *, seed: int = 0) -> Path:
         "flux2-klein": tiny_qwen.flux2_klein,
         "qwen-image": tiny_qwen.qwen_image,
         "z-image": lambda: tiny_qwen.z_image(_flux_vae()),
-        "wan": _wan,
+        "wan": tiny_video.wan,
+        "wan2.2-ti2v": tiny_video.wan_ti2v,
+        "wan-i2v": tiny_video.wan_from_frame,
+        "wan2.2-i2v": tiny_video.wan_ti2v_from_frame,
+        "hunyuanvideo": tiny_video.hunyuan_video,
         "miniature": _miniature,
     }
     with torch.random.fork_rng(devices=[]):
@@ -57,55 +64,6 @@ def write_tiny(family: str, folder: Path, *, seed: int = 0) -> Path:
         pipeline = builders[family]()
     pipeline.save_pretrained(folder, safe_serialization=True)
     return folder
-
-
-def clip_tokenizer(*, pad: str = "<|endoftext|>"):
-    """CLIP's tokenizer over single characters: 77 tokens, begin and end marked."""
-    from transformers import CLIPTokenizer
-
-    characters = [chr(c) for c in range(33, 127)]
-    pieces = [*characters, *(f"{c}</w>" for c in characters), "<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(
-        vocab={piece: number for number, piece in enumerate(pieces)}, merges=[], pad_token=pad, model_max_length=77
-    )
-
-
-def t5_tokenizer():
-    """T5's tokenizer over single characters: no begin, an end, unpadded length at most 512."""
-    from transformers import T5Tokenizer
-
-    pieces = ["<pad>", "</s>", "<unk>", "▁", *(chr(c) for c in range(33, 127))]
-    vocabulary = [(piece, 0.0 if number < 3 else -2.0) for number, piece in enumerate(pieces)]
-    return T5Tokenizer(vocab=vocabulary, extra_ids=0, model_max_length=512)
-
-
-def _clip(tokenizer, *, width: int = TEXT_WIDTH, projection: bool = False):
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
-
-    config = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=2 * width,
-        projection_dim=width,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=77,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        hidden_act="gelu" if projection else "quick_gelu",
-    )
-    return (CLIPTextModelWithProjection if projection else CLIPTextModel)(config).eval()
-
-
-def _t5(tokenizer, *, width: int = TEXT_WIDTH, multilingual: bool = False):
-    from transformers import T5Config, T5EncoderModel, UMT5Config, UMT5EncoderModel
-
-    sizes = {"d_model": width, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2}
-    ids = {"vocab_size": len(tokenizer), "pad_token_id": 0, "eos_token_id": 1, "feed_forward_proj": "gated-gelu"}
-    if multilingual:
-        return UMT5EncoderModel(UMT5Config(**sizes, **ids)).eval()
-    return T5EncoderModel(T5Config(**sizes, **ids)).eval()
 
 
 def _picture_vae(**options):
@@ -151,7 +109,7 @@ def _sd15():
     tokenizer = clip_tokenizer()
     return StableDiffusionPipeline(
         vae=_picture_vae(scaling_factor=0.18215),
-        text_encoder=_clip(tokenizer),
+        text_encoder=clip(tokenizer),
         tokenizer=tokenizer,
         unet=_unet(cross_attention_dim=TEXT_WIDTH, attention_head_dim=2),
         scheduler=PNDMScheduler(skip_prk_steps=True, set_alpha_to_one=False, **_noise_schedule()),
@@ -176,8 +134,8 @@ def _sdxl():
     )
     return StableDiffusionXLPipeline(
         vae=_picture_vae(scaling_factor=0.13025),
-        text_encoder=_clip(first),
-        text_encoder_2=_clip(second, width=SECOND_WIDTH, projection=True),
+        text_encoder=clip(first),
+        text_encoder_2=clip(second, width=SECOND_WIDTH, projection=True),
         tokenizer=first,
         tokenizer_2=second,
         unet=unet,
@@ -209,11 +167,11 @@ def _sd3():
         transformer=transformer.eval(),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
         vae=_picture_vae(scaling_factor=1.5305, shift_factor=0.0609, use_quant_conv=False, use_post_quant_conv=False),
-        text_encoder=_clip(first, projection=True),
+        text_encoder=clip(first, projection=True),
         tokenizer=first,
-        text_encoder_2=_clip(second, width=SECOND_WIDTH, projection=True),
+        text_encoder_2=clip(second, width=SECOND_WIDTH, projection=True),
         tokenizer_2=second,
-        text_encoder_3=_t5(third, width=joint),
+        text_encoder_3=t5(third, width=joint),
         tokenizer_3=third,
     )
 
@@ -235,42 +193,10 @@ def _flux():
     return FluxPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
         vae=_flux_vae(),
-        text_encoder=_clip(first),
+        text_encoder=clip(first),
         tokenizer=first,
-        text_encoder_2=_t5(second),
+        text_encoder_2=t5(second),
         tokenizer_2=second,
-        transformer=transformer.eval(),
-    )
-
-
-def _wan():
-    from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
-
-    tokenizer = t5_tokenizer()
-    transformer = WanTransformer3DModel(
-        in_channels=4,
-        out_channels=4,
-        text_dim=TEXT_WIDTH,
-        freq_dim=16,
-        ffn_dim=64,
-        num_layers=2,
-        rope_max_seq_len=32,
-        **HEADS,
-    )
-    vae = AutoencoderKLWan(
-        base_dim=4,
-        z_dim=4,
-        dim_mult=[1, 1, 1, 1],
-        num_res_blocks=1,
-        latents_mean=[-0.7571, -0.7089, -0.9113, 0.1075],
-        latents_std=[2.8184, 1.4541, 2.3275, 2.6558],
-    )
-    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
-    return WanPipeline(
-        tokenizer=tokenizer,
-        text_encoder=_t5(tokenizer, multilingual=True),
-        vae=vae.eval(),
-        scheduler=scheduler,
         transformer=transformer.eval(),
     )
 

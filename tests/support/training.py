@@ -26,18 +26,21 @@ from pipelines.training.arithmetic import Arithmetic
 from pipelines.training.data import TrainingData
 from pipelines.training.noise import NoiseDraws
 from pipelines.training.preference import PolicySpec, PreferenceObjective, PreviewSpec, ReferenceKind
-from support.tiny import family_at, write_tiny
+from support.tiny import KINDS, family_at, write_tiny
 
 CELLS = pa.schema([*schema_of(Example), ("example", pa.string()), ("draw", pa.int64())])
 SMALL, EVERYTHING = LoRA(rank=4, alpha=8), Full()
 FP32 = Arithmetic()
 TEXTS = ["a red circle", "two blue squares"]
-SHAPES = {"miniature": (1, 24, 24), "wan": (5, 32, 32)}
 
 
 def shape_of(family: str) -> tuple[int, int, int]:
     """Frames, height and width of the family's tiny pictures."""
-    return SHAPES.get(family, (1, 32, 32))
+    if family == "miniature":
+        return (1, 24, 24)
+    kind = KINDS[family]
+    side = max(32, 2 * kind.size_multiple)
+    return (1 if kind.frame_multiple is None else 5, side, side)
 
 
 def dpo(family: str, *, beta: float = 5.0) -> FlowDPO | DiffusionDPO:
@@ -56,8 +59,8 @@ def write_world(root: Path, *, family: str = "miniature", pairs: int = 24, ties:
     rows = []
     for number in range(2 * pairs):
         pixels = random.integers(0, 256, (1, *shape, 3), dtype=np.uint8)
-        latent = coder.encode_pixels(pixels // 2 if darker and number % 2 == 0 else pixels)[0]
-        rows.append(_encoded(f"0picture{number:04d}", "latent", shape, {"latent": latent}))
+        tensors = coder.encode_media((pixels // 2 if darker and number % 2 == 0 else pixels)[0])
+        rows.append(_encoded(f"0picture{number:04d}", "latent", shape, tensors))
     for number, text in enumerate(["", *TEXTS]):
         rows.append(_encoded(f"1text{number}", "text", (0, 0, 0), coder.encode_texts([text])[0]))
     (root / "encoded").mkdir()

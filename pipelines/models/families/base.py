@@ -46,12 +46,18 @@ class Family(Config, ABC):
     name: ClassVar[str]
     pipeline_class: ClassVar[str]
     """`_class_name` in model_index.json."""
+    other_classes: ClassVar[tuple[str, ...]] = ()
+    """Other pipelines whose folders its pipeline loads."""
     pipeline_module: ClassVar[str] = "diffusers"
     """The module that defines this class."""
     part: ClassVar[Literal["unet", "transformer"]]
     """The component that is trained."""
     text_parts: ClassVar[tuple[str, ...]]
     """Components that turn a text into a condition."""
+    picture_parts: ClassVar[tuple[str, ...]] = ()
+    """Components beside the VAE that turn a first frame into a condition."""
+    reads_first_frame: ClassVar[bool] = False
+    """Whether a clip is made from its first frame, too: `encode` then stores what the denoiser reads of each clip's own."""
     lora_targets: ClassVar[tuple[str, ...]]
     """Names of the linear layers that get low-rank additions by default: the projections of the attention."""
     size_multiple: ClassVar[int]
@@ -66,8 +72,8 @@ class Family(Config, ABC):
     joint_text: ClassVar[bool] = False
     """Whether texts pass through the denoiser's blocks as a second stream, as in SD3: `context_embedder` makes it, and each
     of `transformer_blocks` returns (text, picture)."""
-    comfyui_names: ClassVar[Literal["kohya", "diffusers", "wan"]] = "diffusers"
-    """By which names ComfyUI knows the layers (`pipelines.models.comfyui`)."""
+    comfyui_names: ClassVar[Literal["kohya", "diffusers", "wan"] | None] = "diffusers"
+    """By which names ComfyUI knows the layers (`pipelines.models.comfyui`); None where it has other layers."""
 
     weights: Weights
     """A folder that save_pretrained wrote, a repository of the Hub, or what a stage of the same DAG trains."""
@@ -110,7 +116,7 @@ class Family(Config, ABC):
     def refuse_other(self) -> None:
         """Raises ConfigError where the folder of the weights holds no pipeline, or another class of pipeline."""
         index = read_index(self.folder)
-        if (found := index.get("_class_name")) != self.pipeline_class:
+        if (found := index.get("_class_name")) not in (self.pipeline_class, *self.other_classes):
             raise ConfigError(
                 f"{self.folder} holds a {found}, expected a {self.pipeline_class} (family {self.name}); "
                 f"give weights of {self.name}, or the recipe or model of the other family"
@@ -179,7 +185,7 @@ class Family(Config, ABC):
         return self.wrap(pipeline.to(device), dtype=dtype)
 
     def _wanted(self, parts: Parts) -> set[str]:
-        vae = {"vae"} if self.has_vae else set()
+        vae = {"vae", *self.picture_parts} if self.has_vae else set()
         texts = set(self.text_parts)
         chosen = {"denoiser": {self.part}, "encoders": texts, "decoder": vae, "all": {self.part} | texts | vae}
         return {"scheduler", *chosen[parts]}
@@ -188,7 +194,7 @@ class Family(Config, ABC):
         for name in sorted(wanted):
             if not index.get(name) or index[name][0] is None:
                 raise ConfigError(f"{folder / INDEX} has no {name!r}, which {self.name} needs; save the whole pipeline")
-            is_model = "scheduler" not in name and "tokenizer" not in name
+            is_model = not any(word in name for word in ("scheduler", "tokenizer", "processor"))
             if is_model and next((folder / name).glob("*.safetensors"), None) is None:
                 raise ConfigError(f"{folder / name} holds no .safetensors file; save the pipeline with save_pretrained")
         if "vae" in wanted and (factor := _vae_factor(_vae_config(folder), usual=self.vae_factor)) != self.vae_factor:

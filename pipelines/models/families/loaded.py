@@ -74,6 +74,11 @@ class LoadedFamily(ABC):
         """Classifier-free guidance as the pipeline applies it, on predictions float[b, *latent]."""
         return unconditioned + guidance * (conditioned - unconditioned)
 
+    def finished(self, x: torch.Tensor, condition: Condition) -> torch.Tensor:
+        """What sampling returns of its last latents float[b, *latent]: they themselves by default."""
+        del condition
+        return x
+
     def time_shift(self, latent_shape: Sequence[int]) -> float:
         """Its scheduler's shift of training times for latents [..., h, w]; 1 for diffusion."""
         if self.path.prediction != "flow":
@@ -107,6 +112,18 @@ class LoadedFamily(ABC):
         refuse_shape(pixels, family=self.family)
         with torch.no_grad():
             return self.encode_frames(from_pixels(pixels)).to("cpu", self.dtype)
+
+    def encode_media(self, pixels: np.ndarray) -> Condition:
+        """What training reads of a picture or clip uint8[f, h, w, 3]: its `latent`, and what is read of its first frame."""
+        latent = self.encode_pixels(pixels[None])[0]
+        with torch.no_grad():
+            first = self.encode_first(from_pixels(pixels[None]))
+        return {"latent": latent, **{name: value[0].to("cpu", self.dtype) for name, value in first.items()}}
+
+    def encode_first(self, pixels: torch.Tensor) -> Condition:
+        """What the denoiser reads of the first frame of clips float[b, 3, f, h, w] in [-1, 1]: nothing by default."""
+        del pixels
+        return {}
 
     def decode(self, latents: torch.Tensor) -> np.ndarray:
         """uint8[b, f, h, w, 3] of latents as `encode_pixels` gives them, rounded; one by one, which saves memory."""

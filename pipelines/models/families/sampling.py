@@ -66,7 +66,7 @@ def sample(
                 x = scheduler.step(answer, timestep, x, return_dict=False, **drawn)[0]
     finally:
         model.train(training)
-    return x
+    return loaded.finished(x, condition)
 
 
 def _guided(

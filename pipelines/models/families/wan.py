@@ -34,7 +34,9 @@ class Wan(Family):
         """Wan 2.2 splits the path between two transformers, or gives each token its own time."""
         second = index.get("transformer_2") or [None]
         if second[0] is not None or index.get("boundary_ratio") is not None or index.get("expand_timesteps"):
-            raise ConfigError(f"{self.folder / INDEX} is of Wan 2.2, which is not trained here; give Wan 2.1")
+            raise ConfigError(
+                f"{self.folder / INDEX} is of Wan 2.2, expected Wan 2.1; only TI2V-5B of it is trained, as another model"
+            )
 
     def wrap(self, pipeline: Any, *, dtype: torch.dtype) -> LoadedFamily:
         return LoadedWan(self, pipeline=pipeline, dtype=dtype)
@@ -44,8 +46,10 @@ class LoadedWan(LoadedNormalised):
     """Condition: `tokens` float[512, 4096] of UMT5, zero after the text's end. Latents: [c, 1 + (f - 1) / 4, h/8, w/8]."""
 
     def encode_text(self, text: str) -> Condition:
-        tokens, _ = self.pipeline.encode_prompt([text], do_classifier_free_guidance=False, max_sequence_length=TEXT_TOKENS)
-        return {"tokens": tokens}
+        from diffusers import WanPipeline
+
+        # The pipeline that takes a first frame has the same method, but fails where ftfy is not installed.
+        return {"tokens": WanPipeline._get_t5_prompt_embeds(self.pipeline, [text], max_sequence_length=TEXT_TOKENS)}
 
     def denoise(self, model: nn.Module, call: DenoiserCall) -> torch.Tensor:
         x, read = self.inputs(call)

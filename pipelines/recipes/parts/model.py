@@ -13,12 +13,22 @@ from pipelines.algorithms.diffusion.flow import LogitNormalTimes, TimeSampler, U
 from pipelines.models.adapter import Full, LoRA
 from pipelines.models.families.base import Family, read_index
 from pipelines.models.families.flux import FLUX
+from pipelines.models.families.flux2 import FLUX2Klein
+from pipelines.models.families.qwen_image import QwenImage
 from pipelines.models.families.sd3 import SD3
 from pipelines.models.families.sd15 import SD15
 from pipelines.models.families.sdxl import SDXL
+from pipelines.models.families.z_image import ZImage
 from pipelines.models.memory import Architecture
 from pipelines.models.sizes import ARCHITECTURES, PUBLISHED
 from pipelines.models.weights import Hub, Weights
+
+PictureModel = Literal[
+    "sd15", "sdxl", "sd3.5-medium", "flux.1-dev", "flux.2-klein-4b", "flux.2-klein-9b", "qwen-image", "z-image"
+]
+"""Generators of pictures that a recipe takes."""
+ClipModel = Literal["wan2.1-1.3b", "wan2.1-14b", "wan2.1-i2v-14b", "wan2.2-ti2v-5b", "wan2.2-i2v-5b", "hunyuanvideo"]
+"""Generators of clips; those with i2v in their name start from the first frame of each clip, too."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +53,11 @@ class Trainee:
         return LoRA(rank=self.rank, alpha=2.0 * self.rank) if self.adapter == "lora" else Full()
 
     def times(self) -> TimeSampler:
-        """Noise levels: uniform over a diffusion's steps and for video; for SD3 and FLUX as they were trained.
+        """Noise levels: uniform over a diffusion's steps and for video; for rectified flows of pictures as SD3's training.
 
         ViPO does not say how it draws them: logit-normal times with the scheduler's shift are Salon's choice.
         """
-        if isinstance(self.family, SD3 | FLUX):
+        if isinstance(self.family, SD3 | FLUX | FLUX2Klein | QwenImage | ZImage):
             return LogitNormalTimes(shift="generator")
         return UniformTimes(low=0.0, high=1.0)
 

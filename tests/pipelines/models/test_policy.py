@@ -16,7 +16,6 @@ from pipelines.models.policy import Policy
 from support.tiny import FAMILIES, family_at, write_tiny
 
 SMALL = LoRA(rank=4, alpha=12)  # alpha is not the rank: a reload that forgets it shows
-SIZES = {"miniature": (24, 24)}
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +29,17 @@ class Question:
 
     def __init__(self, folder: Path, family: str):
         loaded = family_at(family, folder).load(parts="all", device="cpu", dtype=torch.float32)
-        height, width = SIZES.get(family, (32, 32))
+        side = 24 if family == "miniature" else 64
+        height = width = side
         frames = 1 if loaded.family.frame_multiple is None else 5
         pixels = torch.randint(0, 256, (2, frames, height, width, 3), generator=seeded(0), dtype=torch.uint8)
         x_0 = loaded.encode_pixels(pixels.numpy())
         noise = torch.randn(x_0.shape, generator=seeded(1))
         self.sample: PathSample = loaded.path.sample(x_0, noise=noise, t=torch.tensor([0.3, 0.8]))
-        self.condition = stack(loaded.encode_texts(["a red circle", "two blue squares"]))
+        media = [loaded.encode_media(one) for one in pixels.numpy()] if loaded.family.reads_first_frame else [{}, {}]
+        texts = loaded.encode_texts(["a red circle", "two blue squares"])
+        self.condition = stack([text | one for text, one in zip(texts, media, strict=True)])
+        self.condition.pop("latent", None)
 
 
 def seeded(number: int) -> torch.Generator:

@@ -22,6 +22,7 @@ from pipelines.miniature.pipeline import load_pipeline
 from pipelines.models.adapter import Full, LoRA
 from pipelines.models.card import summary
 from pipelines.models.sizes import ARCHITECTURES
+from pipelines.models.weights import Hub
 from pipelines.stages.encode import Encode, Encoders
 from pipelines.stages.examples import Examples
 from pipelines.stages.imported import ImportedLabels, ImportedPictures, PairFiles
@@ -154,6 +155,15 @@ def test_cached_errors_must_be_of_the_same_draws_and_enough_for_the_method(folde
         tune(folders["sd15"], errors=errors, draws=4, trainer=half)
     with pytest.raises(ConfigError, match="dspo needs the reference's predictions, not its errors"):
         tune(folders["sd15"], errors=errors, draws=4, method=DSPO())
+
+
+def test_what_a_family_cannot_do_is_refused_when_the_recipe_is_built(folders):
+    given = {"examples": nodes(folders["sd15"], texts=("a cat",)), "method": FlowDPO()}
+    with pytest.raises(ConfigError, match="ComfyUI has other layers than hunyuanvideo in diffusers"):
+        Tune(policy=KINDS["hunyuanvideo"](weights=Hub(repo="owner/name")), comfyui=True, **given)
+    drawn = {"trainer": TrainerOptions(steps=2, preview_every=1), "previews": Previews(texts=("a cat",))}
+    with pytest.raises(ConfigError, match="wan-i2v starts from a first frame, which a preview lacks"):
+        Tune(policy=KINDS["wan-i2v"](weights=Hub(repo="owner/name")), **drawn, **given)
 
 
 def test_texts_to_preview_must_be_encoded(folders):

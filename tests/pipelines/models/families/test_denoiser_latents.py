@@ -7,6 +7,7 @@ import torch
 from infra.config import ConfigError
 from support.tiny import family_at
 
+CLIPS = ("wan", "wan2.2-ti2v", "wan-i2v", "hunyuanvideo")
 PICTURES = ("sd15", "sdxl", "sd3", "flux", "z-image")
 
 
@@ -42,28 +43,29 @@ def test_statistics_of_an_sdxl_vae_are_those_of_the_pipeline(tiny):
     assert np.abs(loaded.decode(found).astype(int) - before).max() <= 1
 
 
-@pytest.mark.parametrize(("name", "frames"), [("wan", 9), ("qwen-image", 1)])
+@pytest.mark.parametrize(("name", "frames"), [("wan", 9), ("wan2.2-ti2v", 9), ("wan-i2v", 9), ("qwen-image", 1)])
 def test_latents_with_statistics_are_normalised_as_the_pipeline_undoes(whole, name, frames):
-    loaded, given = whole[name], pixels(frames=frames)
+    loaded, given = whole[name], pixels(frames=frames, height=64, width=96)
     vae = loaded.pipeline.vae
     with torch.no_grad():
         mean = vae.encode(floats(given)).latent_dist.mean
     found = loaded.encode_pixels(given)
-    shape = loaded.family.latent_shape(frames=frames, height=32, width=48)
+    shape = loaded.family.latent_shape(frames=frames, height=64, width=96)
     assert found.shape == (2, *shape)
     shift, spread = (torch.tensor(each).view(1, -1, 1, 1, 1) for each in (vae.config.latents_mean, vae.config.latents_std))
     torch.testing.assert_close(found.reshape(mean.shape) * spread + shift, mean)
     assert loaded.decode(found).shape == given.shape
 
 
-def test_a_clips_first_latent_is_that_of_its_first_frame(whole):
-    loaded, given = whole["wan"], pixels(frames=5)
+@pytest.mark.parametrize("name", ["wan", "wan2.2-ti2v"])
+def test_a_clips_first_latent_is_that_of_its_first_frame(whole, name):
+    loaded, given = whole[name], pixels(frames=5, height=64, width=96)
     torch.testing.assert_close(loaded.encode_pixels(given)[:, :, :1], loaded.encode_pixels(given[:, :1]))
 
 
-@pytest.mark.parametrize("name", [*PICTURES, "flux2-klein", "qwen-image", "wan"])
+@pytest.mark.parametrize("name", [*PICTURES, "flux2-klein", "qwen-image", *CLIPS])
 def test_decoding_gives_pixels_of_the_size_encoded(whole, name):
-    given = pixels()
+    given = pixels(height=64, width=96)
     found = whole[name].decode(whole[name].encode_pixels(given))
     assert (found.shape, found.dtype) == (given.shape, np.uint8)
 

@@ -40,7 +40,7 @@ def test_a_folder_is_of_the_family_of_its_pipeline(tiny, whole, name):
 @pytest.mark.parametrize("parts", ["denoiser", "encoders", "decoder"])
 def test_components_not_asked_for_are_absent_and_never_read(tiny, tmp_path, name, parts):
     folder, family = copied(tiny[name], tmp_path), KINDS[name]
-    vae = {"vae"} if family.has_vae else set()
+    vae = {"vae", *family.picture_parts} if family.has_vae else set()
     wanted = {"denoiser": {family.part}, "encoders": set(family.text_parts), "decoder": vae}[parts]
     for component in {family.part, *family.text_parts, *vae} - wanted:
         shutil.rmtree(folder / component)
@@ -103,6 +103,23 @@ def test_wan_2_2_and_another_vae_are_refused(tiny, tmp_path):
     edited(folder / "model_index.json", boundary_ratio=0.9)
     with pytest.raises(ConfigError, match=r"Wan 2\.2"):
         load(folder)
+
+
+def test_each_wan_refuses_the_others_and_names_what_to_give(tiny):
+    with pytest.raises(ConfigError, match=r"of Wan 2\.2, expected Wan 2\.1"):
+        family_at("wan", tiny["wan2.2-ti2v"])
+    with pytest.raises(ConfigError, match=r"is not of Wan 2\.2 TI2V-5B"):
+        family_at("wan2.2-ti2v", tiny["wan"])
+    with pytest.raises(ConfigError, match="WanImageToVideoPipeline, expected a WanPipeline"):
+        family_at("wan", tiny["wan-i2v"])
+    with pytest.raises(ConfigError, match=r"of Wan 2\.2, expected Wan 2\.1"):
+        family_at("wan-i2v", tiny["wan2.2-i2v"])
+
+
+def test_what_is_published_for_texts_is_loaded_for_a_first_frame_too(tiny):
+    loaded = load(tiny["wan2.2-ti2v"], family="wan2.2-i2v", parts="denoiser")
+    assert type(loaded.pipeline).__name__ == "WanImageToVideoPipeline"
+    assert loaded.pipeline.config.expand_timesteps
 
 
 @pytest.mark.parametrize("name", FAMILIES)

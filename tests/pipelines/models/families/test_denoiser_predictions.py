@@ -7,18 +7,25 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from PIL import Image as Pillow
 
 from pipelines.algorithms.diffusion.flow import shift_times
 from pipelines.algorithms.diffusion.path import PathSample
 from pipelines.models.families.base import SIZES
 from pipelines.models.families.flux import pack, positions, unpack
 from pipelines.models.families.loaded import stack
-from support.tiny import FAMILIES, family_at
+from support.tiny import FAMILIES, KINDS, family_at
 
 TEXTS = ["a red circle", "two blue squares"]
 DIFFUSION = ("sd15", "sdxl")
+FRAME = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
 PACKED = ("flux", "qwen-image")  # as tokens of 2x2 latents, and told t itself
-SHAPES = dict.fromkeys(FAMILIES, (4, 4, 6)) | {"flux2-klein": (16, 2, 3), "wan": (4, 2, 4, 6), "miniature": (3, 24, 24)}
+CLIPS = tuple(name for name in FAMILIES if KINDS[name].frame_multiple is not None)
+SHAPES = dict.fromkeys(FAMILIES, (4, 4, 6)) | {
+    "flux2-klein": (16, 2, 3),
+    **dict.fromkeys(CLIPS, (4, 2, 4, 6)),
+    "miniature": (3, 24, 24),
+}
 NEAR = {"rtol": 1e-4, "atol": 1e-5}
 
 
@@ -30,9 +37,16 @@ def called(loaded, *, guidance, steps=3, output_type="latent", **options):
         return loaded.pipeline(TEXTS, **given | {"output_type": "pt" if output_type == "latent" else "np"}).images
     if loaded.family.frame_multiple is not None:
         given["num_frames"] = 5
+    height, width = size_of(loaded.family)
+    if loaded.family.reads_first_frame:
+        encoded = (loaded.encode_texts(texts) for texts in (TEXTS, [""] * len(TEXTS)))
+        tokens, free = (stack(each)["tokens"] for each in encoded)
+        given |= {"prompt_embeds": tokens, "negative_prompt_embeds": free}
+        given["image"] = Pillow.fromarray(FRAME[:height, :width])
     if loaded.family.name == "qwen-image":
         given |= {"guidance_scale": None, "true_cfg_scale": guidance, "negative_prompt": [""] * len(TEXTS)}
-    found = loaded.pipeline(prompt=list(TEXTS), height=32, width=48, **given, **options)
+    texts = {} if "prompt_embeds" in given else {"prompt": list(TEXTS)}  # its own reading of texts needs ftfy
+    found = loaded.pipeline(**texts, height=height, width=width, **given, **options)
     found = found.images if loaded.family.frame_multiple is None else found.frames
     return family_latents(loaded, found) if output_type == "latent" else found
 
@@ -49,6 +63,21 @@ def family_latents(loaded, latents):
     return latents
 
 
+def size_of(family):
+    """Height and width of a picture that is not square."""
+    return (64, 96) if family.vae_factor == 16 else (32, 48)
+
+
+def conditions_of(loaded):
+    """The conditions of TEXTS, with FRAME as the first frame where the family reads one."""
+    height, width = size_of(loaded.family)
+    clip = np.zeros((5, height, width, 3), dtype=np.uint8)
+    clip[0] = FRAME[:height, :width]
+    first = loaded.encode_media(clip) if loaded.family.reads_first_frame else {}
+    first.pop("latent", None)
+    return [text | first for text in loaded.encode_texts(TEXTS)]
+
+
 def overheard(loaded, **options):
     """(x, timestep, answer) of each call of the denoiser during the pipeline's own call, in the family's terms."""
     heard = []
@@ -60,7 +89,11 @@ def overheard(loaded, **options):
             return
         x = positional[0] if positional else named["hidden_states"]
         timestep = named["timestep"] if "timestep" in named else positional[-1]
+        if timestep.ndim == 2:  # of each token, those of the first frame first
+            timestep = timestep[:, -1]
         x, timestep, answer = x.clone(), timestep.float().expand(2), answer[0].clone()
+        if loaded.family.name == "wan-i2v":  # a mask and the first frame's latents lie beside it
+            x = x[:, : answer.shape[1]]
         if loaded.family.name in PACKED:
             x, answer, timestep = *(unpack(each, height=4, width=6) for each in (x, answer)), 1000 * timestep
         if loaded.family.name == "flux2-klein":
@@ -78,13 +111,15 @@ def overheard(loaded, **options):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_prediction_is_what_the_pipeline_computes_at_that_time(whole, name):
     loaded = whole[name]
-    told = {"flux": 3.5}.get(name, loaded.unguided)
-    condition = stack(loaded.encode_texts(TEXTS))
+    told = 3.5 if name in ("flux", "hunyuanvideo") else loaded.unguided
+    condition = stack(conditions_of(loaded))
     for x, timestep, answer in overheard(loaded, guidance=told):
         t = (timestep + 0.5 * (name in DIFFUSION)) / 1000  # any time within an integer step is that step
         sample = PathSample(x_t=x, target=x, t=t)
         with torch.no_grad():
             found = loaded.predict(loaded.model, sample, condition=condition, guidance=told)
+        if name == "wan2.2-i2v":  # a known first frame has no answer that is read
+            found, answer = found[:, :, 1:], answer[:, :, 1:]
         torch.testing.assert_close(found, answer, **NEAR)
 
 
@@ -93,7 +128,7 @@ def test_sampling_is_the_pipelines_own(whole, name):
     loaded = whole[name]
     found = loaded.sample(
         loaded.model,
-        loaded.encode_texts(TEXTS),
+        conditions_of(loaded),
         negative=loaded.unconditional(),
         shape=SHAPES[name],
         steps=4,
@@ -161,6 +196,18 @@ def test_flux_is_told_its_guidance(whole):
     assert not torch.allclose(*found)
 
 
+def test_a_known_first_frame_has_no_error_and_its_answer_no_gradient(tiny):
+    loaded = family_at("wan2.2-i2v", tiny["wan2.2-i2v"]).load(parts="denoiser", device="cpu", dtype=torch.float32)
+    x, noise = torch.randn(2, 2, *SHAPES["wan2.2-i2v"]).unbind()
+    sample = loaded.path.sample(x, noise=noise, t=torch.tensor([0.3, 0.8]))
+    condition = {"tokens": torch.randn(2, 14, 32), "first": x[:, :, :1]}
+    loaded.model.requires_grad_(True)
+    found = loaded.predict(loaded.model, sample, condition=condition)
+    torch.testing.assert_close(found[:, :, :1], sample.target[:, :, :1], **NEAR)
+    grad = torch.autograd.grad(found[:, :, :1].sum() + 0 * found.sum(), loaded.model.proj_out.weight)[0]
+    assert grad.abs().max() == 0
+
+
 def test_a_distilled_klein_is_not_guided(tiny, tmp_path):
     folder = shutil.copytree(tiny["flux2-klein"], tmp_path / "distilled")
     index = folder / "model_index.json"
@@ -197,12 +244,13 @@ def test_packing_is_the_pipelines_and_unpacking_its_inverse(whole):
     assert torch.equal(positions(3, 5).float(), expected)
 
 
-@pytest.mark.parametrize("name", ["sd3", "flux", "z-image", "wan", "miniature"])
+@pytest.mark.parametrize("name", ["sd3", "flux", "z-image", "wan", "wan2.2-ti2v", "hunyuanvideo", "miniature"])
 def test_the_shift_is_that_of_the_schedulers_own_times(whole, name):
     loaded, shape = whole[name], (4, 64, 64)
     scheduler = copy.deepcopy(loaded.pipeline.scheduler)
     loaded.set_timesteps(scheduler, steps=4, shape=shape, device="cpu")
-    uniform = torch.linspace(1, 0.25, 4) if name in ("flux", "z-image", "miniature") else torch.linspace(1, 0.001, 5)[:-1]
+    falling = name in ("flux", "z-image", "hunyuanvideo", "miniature")
+    uniform = torch.linspace(1, 0.25, 4) if falling else torch.linspace(1, 0.001, 5)[:-1]
     if name == "sd3":
         uniform = torch.linspace(1, scheduler.config.shift / (1000 + scheduler.config.shift - 1), 4)
     expected = shift_times(uniform, shift=loaded.time_shift(shape))
@@ -290,6 +338,7 @@ WIDTHS = dict.fromkeys(FAMILIES, (32,)) | {
     "sd3": (64, 56),
     "flux": (32, 32),
     "flux2-klein": (96,),
+    "hunyuanvideo": (32, 32),
     "miniature": (32, 32),
 }
 
@@ -301,5 +350,11 @@ def predicted(loaded):
     condition = {"tokens": torch.randn(2, 14, WIDTHS[name][0], generator=generator)}
     if len(WIDTHS[name]) > 1:
         condition["pooled"] = torch.randn(2, WIDTHS[name][1], generator=generator)
+    if name == "hunyuanvideo":
+        condition["mask"] = (torch.arange(14) < torch.tensor([[9], [14]])).float()
+    if name == "wan2.2-i2v":
+        condition["first"] = x[:, :, :1]
+    if name == "wan-i2v":
+        condition |= {"first": x, "picture": torch.randn(2, 5, 16, generator=generator)}
     sample = loaded.path.sample(x, noise=torch.randn(x.shape, generator=generator), t=torch.tensor([0.3, 0.8]))
     return loaded.predict(loaded.model, sample, condition=condition)
