@@ -18,6 +18,7 @@ from infra.cluster.connection import connected
 from infra.dag.stage import Stage
 from infra.store.artifacts import Store
 from jobs.recipes import call_recipe, flags_of, load_recipe, option, recipe_names
+from pipelines.miniature.jurors import WEIGHTS
 from tests.benchmarks.flag_values import BASES, Flags, Without, other_value
 from tests.benchmarks.measure import Result
 from tests.support.cache_law import content, copied, differing, only, run_alone
@@ -99,10 +100,10 @@ def placed(flags: Flags, inputs: Path) -> Flags:
     found = {}
     for name, value in flags.items():
         if isinstance(value, str) and value.startswith("@"):
-            folder = inputs / value[1:]
-            if not folder.is_dir():
-                write_input(folder)
-            value = str(folder)
+            folder, _, file = value[1:].partition("/")
+            if not (inputs / folder).is_dir():
+                write_input(inputs / folder)
+            value = str(inputs / folder / file)
         found[name] = value
     return found
 
@@ -110,6 +111,9 @@ def placed(flags: Flags, inputs: Path) -> Flags:
 def write_input(folder: Path) -> None:
     """A tiny generator or a few pairs, as the folder's name says: NAME, NAME-other, or NAME-renamed of the same kind."""
     kind, _, form = folder.name.partition("-")
+    if kind == "lists":
+        _write_lists(folder)
+        return
     if kind not in ("pictures", "clips"):
         write_tiny(kind, folder, seed=int(form == "other"))
         return
@@ -121,3 +125,31 @@ def write_input(folder: Path) -> None:
     if form == "renamed":
         rows = [{"words" if name == "prompt" else name: value for name, value in row.items()} for row in rows]
     write_pairs(folder, rows)
+
+
+def _write_lists(folder: Path) -> None:
+    """Prompts, jurors, and generators of pictures and of clips, two of each."""
+    folder.mkdir()
+    texts = [f"a thing number {n}" for n in range(14)]
+    (folder / "prompts.txt").write_text("\n".join(texts[:12]))
+    (folder / "more.txt").write_text("\n".join(texts))
+    table = [f"{text},{text} in words,{'ab'[n % 2]}" for n, text in enumerate(texts[:12])]
+    (folder / "table.csv").write_text("\n".join(["prompt,words,kind", *table]))
+    jurors = {
+        name: f"- name: {name}\n  weights: {WEIGHTS / model}\n  questionnaire: {{kind: {model.partition('-')[2]}}}\n"
+        for name, model in (("jury", "idefics3-pairwise"), ("pointwise", "idefics3-pointwise"))
+    }
+    fine = f"- name: fine\n  weights: {WEIGHTS / 'idefics3-fine'}\n  questionnaire: {{kind: pairwise}}\n"
+    lists = jurors | {"judges": fine, "both": jurors["jury"] + jurors["pointwise"]}
+    for medium, kind in (("pictures", "sd15"), ("clips", "wan")):
+        frames = "  frames: 5\n" if medium == "clips" else ""
+        for seed, name in enumerate(("first", "second")):
+            write_tiny(kind, folder / f"{kind}-{name}", seed=seed)
+        for form, steps in ((medium, 2), (f"{medium}-slow", 3)):
+            lists[form] = "".join(
+                f"- name: {name}\n  weights: {folder / f'{kind}-{name}'}\n  steps: {steps}\n  dtype: float32\n"
+                f"  height: 32\n  width: 32\n{frames}"
+                for name in ("first", "second")
+            )
+    for name, text in lists.items():
+        (folder / f"{name}.yaml").write_text(text)

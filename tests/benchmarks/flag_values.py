@@ -1,6 +1,6 @@
 """For every flag of every recipe another valid value than the one that the law of the cache starts from, at tiny sizes.
 
-A value that begins with `@` is a folder that `tests.benchmarks.cache_law` writes.
+A value that begins with `@` is a folder, or a file in a folder, that `tests.benchmarks.cache_law` writes.
 """
 
 from __future__ import annotations
@@ -47,6 +47,17 @@ OFFLINE: Flags = {
 }
 PICTURES: Flags = OFFLINE | {"weights": "@sd15", "pairs": "@pictures"}
 CLIPS: Flags = OFFLINE | {"weights": "@wan", "pairs": "@clips", "frames": (5,)}
+ALIGN: Flags = {name: value for name, value in OFFLINE.items() if name != "side"} | {
+    "render_workers": 1,
+    "render_gpus": 0.0,
+    "judge_workers": 1,
+    "judge_gpus": 0.0,
+    "policy_samples": 2,
+    "held_out": 0.3,
+    "prompts": "@lists/prompts.txt",
+    "jury": "@lists/jury.yaml",
+    "evaluation_jury": "@lists/judges.yaml",
+}
 
 BASES: dict[str, Flags] = {
     "miniature": {
@@ -79,6 +90,8 @@ BASES: dict[str, Flags] = {
     "vipo_pickapic": PICTURES,
     "flow_dpo_video": CLIPS | {"dimensions": ("VQ", "TA")},
     "vipo_video": CLIPS,
+    "align_image": ALIGN | {"roster": "@lists/pictures.yaml"},
+    "align_video": ALIGN | {"roster": "@lists/clips.yaml", "frames": (5,)},
 }
 """Where the law starts from, by recipe."""
 
@@ -125,6 +138,40 @@ OF_CLIPS: dict[str, Other | Without] = SHARED | {
     "model": Other("wan2.1-14b"),
     "beta": Other(100.0),
     "frames": Other((9,)),
+}
+NODES = Without("needs nodes with labels, and is no part of a key")
+OF_ALIGN: dict[str, Other | Without] = {name: SHARED[name] for name in SHARED if name != "side"} | {
+    "prompts": Other("@lists/more.txt"),
+    "jury": Other("@lists/both.yaml"),
+    "prompt_column": Other("words", beside={"prompts": "@lists/table.csv"}),
+    "task_column": Other("kind", beside={"prompts": "@lists/table.csv"}),
+    "held_out": Other(0.5),
+    "policy": Other("second"),
+    "evaluation_jury": Other("@lists/pointwise.yaml"),
+    "scorers": Without("the scorers that are shipped are models of the Hub"),
+    "policy_samples": Other(3),
+    "other_samples": Other(2),
+    "other_pairs": Other(1),
+    "own_pairs_only": Other(True),
+    "quota": Other(("second=4",)),
+    "dimensions": Without("the jurors at hand answer for no dimension but the overall one"),
+    "render_workers": Other(2),
+    "render_gpus": GPU,
+    "render_on": NODES,
+    "judge_workers": Other(2),
+    "judge_gpus": GPU,
+    "judge_on": NODES,
+    "evaluation_seed": Other(1),
+    "method": Other("sft"),
+    "beta": Other(100.0),
+    "alpha": Other("8"),
+    "margin": Other("arena"),
+    "scale": Other(0.3, beside={"margin": "arena"}),
+    "adapter": Other("full"),
+    "rank": Other(8),
+    "caption_dropout": Other(0.5),
+    "side": Other(64),
+    "comfyui": Other(True),
 }
 
 OTHERS: dict[str, dict[str, Other | Without]] = {
@@ -190,6 +237,9 @@ OTHERS: dict[str, dict[str, Other | Without]] = {
         "rank": Other(8),
         "comfyui": Other(True),
     },
+    "align_image": OF_ALIGN | {"architecture": Other("sd15"), "roster": Other("@lists/pictures-slow.yaml")},
+    "align_video": OF_ALIGN
+    | {"architecture": Other("wan2.1-1.3b"), "frames": Other((1,)), "roster": Other("@lists/clips-slow.yaml")},
     "vipo_video": OF_CLIPS | {"alpha": Other("8"), "adapter": Other("lora")},
 }
 
