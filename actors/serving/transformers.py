@@ -83,9 +83,10 @@ class LoadedTransformers:
             self.processor.apply_chat_template(one.conversation, tokenize=False, add_generation_prompt=True)
             for one in asked
         ]
+        # All at once: a call of the tokenizer for each text takes longer than the tokens.
+        tokens = self.processor.tokenizer(texts)["input_ids"] if texts else []
         groups: dict[tuple[Any, ...], list[int]] = {}
-        for place, (one, text) in enumerate(zip(asked, texts, strict=True)):
-            length = len(self.processor.tokenizer(text)["input_ids"])
+        for place, (one, length) in enumerate(zip(asked, map(len, tokens), strict=True)):
             free = 0 if one.question.answers else one.question.max_tokens
             groups.setdefault((length, one.sizes, free), []).append(place)
         answers: dict[int, Answer | Exception] = {}
@@ -129,11 +130,12 @@ class LoadedTransformers:
             logits = self.model(**inputs, use_cache=False, logits_to_keep=1).logits[:, -1]
             log_p = logits.float().log_softmax(-1).cpu()
         best, tokenizer = log_p.argmax(-1).tolist(), self.processor.tokenizer
+        said = {token: tokenizer.decode([token]) for token in set(best)}
+        known = {words: answer_tokens(tokenizer, words) for words in {question.answers for question in questions}}
         answers: list[Answer] = []
         for row, question in enumerate(questions):
-            tokens = answer_tokens(tokenizer, question.answers)
-            words = {word: float(log_p[row, token]) for word, token in zip(question.answers, tokens, strict=True)}
-            answers.append(Answer(tokenizer.decode([best[row]]), words))
+            likely = log_p[row, known[question.answers]].tolist()
+            answers.append(Answer(said[best[row]], dict(zip(question.answers, likely, strict=True))))
         return answers
 
     def _written(self, inputs: Any, questions: list[Question], max_tokens: int) -> list[Answer]:

@@ -60,5 +60,5 @@ def run() -> list[Result]:
         for adapter in (LoRA(), Full()):
             medians = step_ratio(pairs, adapter)
             detail = {f"{engine}_ms": round(1e3 * medians[engine]) for engine in ENGINES}
-            found.append(Result(f"tune: ZeRO 1 step / torch step, {adapter.kind}", medians["ratio"], "<= 1.3", detail))
+            found.append(Result(f"tune: ZeRO 1 step / torch step, {adapter.kind}", medians["ratio"], "<= 1.1", detail))
     return found
