@@ -3,8 +3,9 @@
 ComfyUI adds alpha / rank * up @ down to a layer's weight and takes alpha = rank where a file names none, so alpha is always
 written. It knows (comfy/lora.py, `model_lora_keys_unet`):
 * U-Nets (sd15, sdxl) by kohya's names: `lora_unet_` and the layer's name in diffusers with underscores;
-* Stable Diffusion 3 and FLUX by `transformer.` and the layer's name in diffusers;
+* Stable Diffusion 3, FLUX, Qwen-Image and Z-Image by `transformer.` and the layer's name in diffusers;
 * Wan by `diffusion_model.` and the layer's name in Wan's own code.
+HunyuanVideo has query, key and value in one layer there, so that its LoRA has no second form.
 """
 
 from __future__ import annotations
