@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from actors.device import device_of
+from infra.cluster.connection import WAIT_FOR_GPUS, require_gpus
 from infra.config import ConfigError
 from infra.dag.stage import Resources
 
@@ -45,3 +46,14 @@ def test_a_process_without_gpus_of_its_own_sees_none(monkeypatch):
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
     hide_gpus(Resources())
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_more_gpus_than_any_machine_has_are_refused_at_once_unless_an_autoscaler_adds_them(monkeypatch):
+    asked = [Resources(), Resources(gpus=1)]
+    with pytest.raises(ConfigError, match="--gpus 1: this machine has no GPU; give --gpus 0"):
+        require_gpus(asked, there=0.0, place="this machine")
+    with pytest.raises(ConfigError, match="the cluster has at most 0.5 GPUs on one machine"):
+        require_gpus(asked, there=0.5, place="the cluster")
+    require_gpus(asked, there=1.0, place="the cluster")
+    monkeypatch.setenv(WAIT_FOR_GPUS, "1")
+    require_gpus(asked, there=0.0, place="the cluster")

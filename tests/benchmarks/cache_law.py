@@ -14,6 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
+
 from infra.cluster.connection import connected
 from infra.dag.stage import Stage
 from infra.store.artifacts import Store
@@ -28,6 +30,7 @@ from tests.support.tiny import write_tiny
 
 def run(recipes: Sequence[str] = (), flags: Sequence[str] = ()) -> Iterator[Result]:
     """One result for each flag: the number of files that differ."""
+    torch.set_num_threads(1)
     with TemporaryDirectory() as place, connected(workers=4):
         for name in recipes or recipe_names():
             folder = Path(place) / name

@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 NAMES = (
     "arena",
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str]) -> int:
         if name not in (*NAMES, *LONG):
             print(f"unknown benchmark {name!r}; known are {', '.join((*NAMES, *LONG))}", file=sys.stderr)
             return 2
+    sys.path.append(str(Path(__file__).parents[1]))  # of the tests' own helpers, which import one another as `support`
     missed = 0
     for name in parsed.names or NAMES:
         options = {"recipes": parsed.recipes, "flags": parsed.flags} if name in LONG else {}
