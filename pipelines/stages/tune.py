@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
@@ -219,7 +220,8 @@ class Tune(TableStage, Trained):
         if self.architecture is None:
             return super().demand()
         engine, workers, buckets = self.trainer.engine, self.resources.workers, self.examples.encoded.buckets
-        height, width = buckets.shape(1, 1)
+        side = round(math.sqrt(buckets.area))  # pairs that keep their own shapes are reckoned as squares of this area
+        height, width = buckets.shape(side, side)
         lora = self.adapter if self.adapter.kind == "lora" else None
         memory = rank_memory(
             self.architecture,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import get_args
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -21,6 +22,7 @@ from jobs.recipes import call_recipe
 from pipelines.algorithms.preference.margin import Margin
 from pipelines.recipes.arenapo import arenapo
 from pipelines.recipes.flow_dpo_video import flow_dpo_video, weights_of
+from pipelines.recipes.parts.model import ClipModel, PictureModel
 from pipelines.recipes.vipo_image import vipo_image
 from pipelines.recipes.vipo_pickapic import vipo_pickapic
 from pipelines.recipes.vipo_video import vipo_video
@@ -168,8 +170,8 @@ def test_a_video_recipe_with_dimensions_trains_an_adapter(executor, tmp_path):
 
 @pytest.mark.parametrize(
     ("recipe", "model"),
-    [(vipo_image, m) for m in ("sd15", "sdxl", "sd3.5-medium", "flux.1-dev")]
-    + [(vipo_video, m) for m in ("wan2.1-1.3b", "wan2.1-14b")]
+    [(vipo_image, m) for m in get_args(PictureModel)]
+    + [(vipo_video, m) for m in get_args(ClipModel)]
     + [(flow_dpo_video, "wan2.1-1.3b"), (arenapo, "sd15"), (arenapo, "sdxl")],
 )
 def test_every_recipe_is_planned_without_weights_or_pairs(recipe, model, tmp_path):
@@ -178,6 +180,12 @@ def test_every_recipe_is_planned_without_weights_or_pairs(recipe, model, tmp_pat
     for plan in plans:
         assert plan.rows is None if plan.stage == "arena" else plan.rows > 0
     assert all("GiB a rank" in plan.demand for plan in plans if plan.stage == "tune")
+
+
+def test_pairs_that_keep_their_own_shapes_are_reckoned_by_their_area():
+    tune = vipo_video(model="wan2.1-14b", adapter="lora")
+    rank = float(tune.demand().split(" GiB a rank")[0].split()[-1])
+    assert rank > 100  # 81 frames of 720p: 75,600 tokens of each member
 
 
 def test_the_papers_settings_are_the_recipes():
