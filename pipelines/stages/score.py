@@ -18,7 +18,7 @@ from pipelines.schemas.evaluation import Score
 from pipelines.stages.prompts import WritePrompts
 from pipelines.stages.sources import Pictures, Scored
 
-CELL = ("id", "sample", "scorer", "dimension", "convention", "text", "expectation")
+CELL = ("id", "sample", "scorer", "dimension", "convention", "text", "expectation", "others")
 
 
 class ScoreWorker:
@@ -44,10 +44,13 @@ class ScoreWorker:
 
     def _ask(self, name: str, rows: list[dict[str, Any]]) -> Iterator[Score]:
         by_sample = {row["sample"]: row for row in rows}
-        media = self.samples.take(list(by_sample), [self.medium])[self.medium].to_pylist()
+        others = {sample: row["others"].split() for sample, row in by_sample.items()}
+        needed = list(dict.fromkeys([*by_sample, *(each for ids in others.values() for each in ids)]))
+        media = self.samples.take(needed, [self.medium])[self.medium].to_pylist()
+        files = {sample: file["bytes"] for sample, file in zip(needed, media, strict=True)}
         samples = [
-            Sample(file["bytes"], self.medium, row["text"], row["expectation"])
-            for file, row in zip(media, by_sample.values(), strict=True)
+            Sample(files[sample], self.medium, row["text"], row["expectation"], tuple(files[o] for o in others[sample]))
+            for sample, row in by_sample.items()
         ]
         opened: OpenScorer = self.opened.get(name)
         values = opened.score(samples)
@@ -88,12 +91,15 @@ class ScoreSamples(RowStage, Scored):
         return scorers
 
     def cells(self, inputs: Inputs) -> pa.Table:
-        """Columns id, sample, scorer, dimension, convention, text, expectation; convention holds the row's value."""
+        """Columns `CELL`: convention is the row's value, others the ids of the sample's group, parted by spaces."""
         expectations: dict[str, str] = {}
         if self.prompts is not None:
             prompts = inputs.table(self.prompts, ["id", "expectation"])
             expectations = dict(zip(prompts["id"].to_pylist(), prompts["expectation"].to_pylist(), strict=True))
-        samples = inputs.table(self.pictures, ["id", "prompt_id", "text"]).to_pylist()
+        samples = inputs.table(self.pictures, ["id", "prompt_id", "text", "generator"]).to_pylist()
+        groups: dict[tuple[str, str], list[str]] = {}
+        for sample in samples:
+            groups.setdefault((sample["prompt_id"], sample["generator"]), []).append(sample["id"])
         rows = []
         for scorer in self.scorers:
             identity = key_of(scorer)
@@ -101,15 +107,26 @@ class ScoreSamples(RowStage, Scored):
                 # The scorer leads the id, so that a shard needs few models; its prompts' samples lie together.
                 group = group_of(scorer.name, sample["prompt_id"])
                 expectation = expectations.get(sample["prompt_id"], "")
+                beside = sorted(groups[sample["prompt_id"], sample["generator"]]) if scorer.of_group else []
+                others = " ".join(each for each in beside if each != sample["id"])
+                # What a score depends on is in its id.
                 for dimension in scorer.dimensions:
-                    name = row_id(group, self.name, self.version, sample["id"], identity, dimension, expectation)
-                    values = (name, sample["id"], scorer.name, dimension, scorer.convention, sample["text"], expectation)
-                    rows.append(dict(zip(CELL, values, strict=True)))
+                    parts = (sample["id"], identity, dimension, expectation, *([others] if scorer.of_group else []))
+                    name = row_id(group, self.name, self.version, *parts)
+                    said = (sample["id"], scorer.name, dimension, scorer.convention, sample["text"], expectation, others)
+                    rows.append(dict(zip(CELL, (name, *said), strict=True)))
         return pa.Table.from_pylist(rows, schema=pa.schema([(column, pa.string()) for column in CELL]))
 
     def cell_count(self, inputs: Inputs) -> int:
         """Each sample in each dimension of each scorer."""
         return inputs.table(self.pictures, ["id"]).num_rows * sum(len(scorer.dimensions) for scorer in self.scorers)
+
+    def reads(self) -> list[Stage]:
+        """All samples, where a scorer measures groups of them: another sample then makes all rows anew.
+
+        Give such scorers a stage of their own.
+        """
+        return [self.pictures] if any(scorer.of_group for scorer in self.scorers) else []
 
     def looks_up(self) -> dict[str, Stage]:
         """The worker reads the samples by id."""

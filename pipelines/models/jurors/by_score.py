@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from actors.media import encode_png, is_clip
 from actors.serving.engine import Picture
+from infra.config import ConfigError
 from infra.dag.stage import Places
 from pipelines.algorithms.prompting.opinion import Opinion, decided, rounded, unparsable
 from pipelines.models.jurors.juror import Case, Juror, OpenJuror
@@ -24,6 +25,12 @@ class ScoreJuror(Juror):
     """What scores the two pictures; it must not need an expectation, which no juror is shown."""
     tie_within: float = Field(0.0, ge=0, allow_inf_nan=False)
     """Largest difference of two scores, on the scorer's own scale, that is a tie."""
+
+    @model_validator(mode="after")
+    def _of_one_sample(self) -> ScoreJuror:
+        if self.scorer.of_group:
+            raise ConfigError(f"juror {self.name}: {self.scorer.name} measures a group of samples; take a score of one")
+        return self
 
     @property
     def dimensions(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -93,13 +93,27 @@ class LoadedClip:
     ) -> Float[np.ndarray, "samples 1"]:
         """The mean over frames of measure(embedding of the frame, place of the sample); NaN for unreadable files."""
         total, count = np.zeros((len(samples), 1)), np.zeros(len(samples))
+        for place, embedding in self._embedded(samples, frames=frames):
+            total[place] += measure(embedding, place)
+            count[place] += 1
+        return means(total, count)
+
+    def mean_embeddings(self, samples: Sequence[Sample], *, frames: int) -> Float[np.ndarray, "samples width"]:
+        """The mean of the unit embeddings of each sample's frames, of length 1 again; NaN for unreadable files."""
+        total, count = np.zeros((len(samples), self.model.config.projection_dim)), np.zeros(len(samples))
+        for place, embedding in self._embedded(samples, frames=frames):
+            total[place] += embedding
+            count[place] += 1
+        mean = means(total, count)
+        return mean / np.linalg.norm(mean, axis=1, keepdims=True)
+
+    def _embedded(self, samples: Sequence[Sample], *, frames: int) -> Iterator[tuple[int, np.ndarray]]:
+        """(place of the sample, unit embedding of one of its frames) of what can be read, in order."""
         shots = ((place, self.pixels(frame)) for place, frame in readable_frames(samples, most=frames))
         for batch in equal_batches(shots, size=self.options.batch_size):
             embeddings = self.pictures([pixels for _, pixels in batch.items])
             for (place, _), embedding in list(zip(batch.items, embeddings, strict=True))[: batch.counted]:
-                total[place] += measure(embedding, place)
-                count[place] += 1
-        return means(total, count)
+                yield place, embedding
 
 
 def _unit(embeddings: torch.Tensor) -> Float[np.ndarray, "n width"]:

@@ -49,6 +49,8 @@ class Sample:
     """The text it was rendered for."""
     expectation: str = ""
     """Canonical JSON of what the prompt asks for, where the prompts say it: for a checker or a detector."""
+    others: tuple[bytes, ...] = ()
+    """The files of the other samples of its prompt and generator; given to a scorer that is `of_group` only."""
 
 
 class OpenScorer(Protocol):
@@ -57,8 +59,8 @@ class OpenScorer(Protocol):
     def score(self, samples: Sequence[Sample]) -> Float[np.ndarray, "samples dimensions"]:
         """Scores in the order of the samples and of the scorer's dimensions; NaN where a sample could not be scored.
 
-        A sample's scores depend on that sample alone, never on its batch: a model whose last bits depend on the batch
-        size fills every batch up to one size.
+        A sample's scores depend on that sample (and its `others`) alone, never on its batch: a model whose last bits
+        depend on the batch size fills every batch up to one size.
         """
         ...
 
@@ -68,6 +70,8 @@ class Scorer(Config, ABC):
 
     convention: ClassVar[str]
     """Scale of the numbers, for instance "100 cos" or "logit"; kept with every score."""
+    of_group: ClassVar[bool] = False
+    """Whether a sample's score depends on the other samples of its prompt and generator too, as a diversity does."""
 
     name: str = Field(min_length=1)
     """Unique among the scorers of a stage."""

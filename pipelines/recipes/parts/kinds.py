@@ -9,12 +9,31 @@ from pipelines.models.generators.generator import Generator
 from pipelines.models.jurors.by_score import ScoreJuror
 from pipelines.models.jurors.juror import Juror
 from pipelines.models.jurors.vlm import VlmJuror
+from pipelines.models.scorers.aesthetic import Aesthetic
+from pipelines.models.scorers.clip_score import ClipScore
+from pipelines.models.scorers.diversity import Diversity
+from pipelines.models.scorers.hps import HPSv2
+from pipelines.models.scorers.image_reward import ImageReward
+from pipelines.models.scorers.ocr import Ocr
+from pipelines.models.scorers.pickscore import PickScore
 from pipelines.models.scorers.scorer import Scorer
+from pipelines.models.scorers.soft_alignment import SoftTIFA, VQAScore, YesShare
 from pipelines.recipes.parts import rosters
 
 GENERATORS: Mapping[str, type[Generator]] = {"diffusers": Diffusers}
 JURORS: Mapping[str, type[Juror]] = {"vlm": VlmJuror, "by_score": ScoreJuror}
-SCORERS: Mapping[str, type[Scorer]] = {}
+SCORERS: Mapping[str, type[Scorer]] = {
+    "clip": ClipScore,
+    "pickscore": PickScore,
+    "hpsv2": HPSv2,
+    "aesthetic": Aesthetic,
+    "imagereward": ImageReward,
+    "vqascore": VQAScore,
+    "yes_share": YesShare,
+    "soft_tifa": SoftTIFA,
+    "ocr": Ocr,
+    "diversity": Diversity,
+}
 
 
 def generators(given: str, *, flag: str = "--roster") -> tuple[Generator, ...]:

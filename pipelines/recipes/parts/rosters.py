@@ -28,7 +28,7 @@ from pipelines.models.weights import Hub
 
 COMMITTED = Path(__file__).parents[1] / "rosters"
 """Where the lists that come with Salon are."""
-WEIGHTS = ("weights", "lora")
+WEIGHTS = ("weights", "lora", "head", "tokenizer")
 """Options that name weights: a text there is a folder or a repository of the Hub."""
 HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(?:@(?P<revision>[\w./-]+))?")
 

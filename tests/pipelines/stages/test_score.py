@@ -1,15 +1,19 @@
 """Any scorer on any pictures: one row per (sample, scorer, dimension), only new rows computed, failures masked."""
 
 import math
+import os
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
+from actors.executor import RayExecutor
 from actors.media import encode_png
 from infra.config import ConfigError
-from infra.dag.stage import TableStage
+from infra.dag.run import Runner
+from infra.dag.selection import Selection
+from infra.dag.stage import Resources, TableStage
 from infra.identity import group_id, row_id, seed_of
 from infra.store.artifacts import Store
 from pipelines.miniature.prompts import Grammar
@@ -23,6 +27,7 @@ from pipelines.stages.prompts import WritePrompts
 from pipelines.stages.score import ScoreSamples
 from pipelines.stages.sources import Pictures
 from support.inline import computed
+from tests.benchmarks.quiet import Quiet
 
 PROMPTS = WritePrompts(source=Grammar(train=6, evaluation=12))
 
@@ -136,3 +141,74 @@ def test_a_checker_without_an_expectation_quarantines_its_samples_with_the_reaso
 def test_two_scorers_of_one_name_are_refused():
     with pytest.raises(ConfigError, match="distinct names"):
         ScoreSamples(pictures=Drawn(), scorers=(Checker(), Checker()))
+
+
+class OfItsEnvironment(Scorer):
+    """What this process's environment says: a number in the variable SCORER_OF_ITS_OWN."""
+
+    convention: ClassVar = "as it is"
+
+    name: str = "environment"
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        return ("overall",)
+
+    def open(self, device: str, places: Any) -> Any:
+        class Opened:
+            def score(self, samples):
+                return np.full((len(samples), 1), float(os.environ.get("SCORER_OF_ITS_OWN", "nan")))
+
+        return Opened()
+
+
+def test_a_scorer_with_an_environment_of_its_own_is_run_in_it(ray_session, tmp_path):
+    there = Resources(runtime_env={"env_vars": {"SCORER_OF_ITS_OWN": "7"}})
+    stage = ScoreSamples(pictures=Drawn(count=3), scorers=(OfItsEnvironment(),), resources=there)
+    store = Store(tmp_path)
+    with RayExecutor(workers=1) as executor:
+        Runner(store, executor, Quiet(), recipe="test").run(stage, Selection())
+    assert store.artifact(stage).table(Score)["value"].to_pylist() == [7.0] * 3
+    assert stage.key == ScoreSamples(pictures=Drawn(count=3), scorers=(OfItsEnvironment(),)).key
+
+
+class Company(Lightness):
+    """How many other samples a sample's prompt and generator have."""
+
+    convention: ClassVar = "number"
+    of_group: ClassVar = True
+
+    name: str = "company"
+    channels: tuple[str, ...] = ("overall",)
+
+    def open(self, device: str, places: Any) -> Any:
+        class Opened:
+            def score(self, samples):
+                return np.array([[float(len(sample.others))] for sample in samples])
+
+        return Opened()
+
+
+class Several(TableStage, Pictures):
+    """Some pictures of each of two generators for one prompt."""
+
+    name: ClassVar = "several"
+    row: ClassVar = Picture
+
+    of_second: int = 2
+
+    def run(self, context: Any) -> Iterator[Picture]:
+        prompt = group_id("a fox")
+        for generator, count in (("first", 3), ("second", self.of_second)):
+            for number in range(count):
+                image = encode_png(np.full((8, 8, 3), 9 * number, dtype=np.uint8))
+                yield Picture(row_id(prompt, generator, number), prompt, "a fox", generator, number, 0, image, 8, 8)
+
+
+def test_a_measure_of_a_group_is_shown_the_other_samples_and_made_anew_where_there_are_more(tmp_path):
+    store = Store(tmp_path)
+    rows = scored(store, ScoreSamples(pictures=Several(), scorers=(Company(),), shard_rows=2))
+    assert sorted(row["value"] for row in rows) == [1.0, 1.0, 2.0, 2.0, 2.0]
+    grown = ScoreSamples(pictures=Several(of_second=3), scorers=(Company(),), shard_rows=2)
+    assert [row["value"] for row in scored(store, grown)] == [2.0] * 6
+    assert store.artifact(grown).record.reused_rows == 0
