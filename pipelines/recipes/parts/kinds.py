@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from pipelines.models.generators.diffusers import Diffusers
 from pipelines.models.generators.generator import Generator
+from pipelines.models.generators.served import Served
 from pipelines.models.jurors.by_score import ScoreJuror
 from pipelines.models.jurors.juror import Juror
 from pipelines.models.jurors.vlm import VlmJuror
@@ -20,7 +21,7 @@ from pipelines.models.scorers.scorer import Scorer
 from pipelines.models.scorers.soft_alignment import SoftTIFA, VQAScore, YesShare
 from pipelines.recipes.parts import rosters
 
-GENERATORS: Mapping[str, type[Generator]] = {"diffusers": Diffusers}
+GENERATORS: Mapping[str, type[Generator]] = {"diffusers": Diffusers, "served": Served}
 JURORS: Mapping[str, type[Juror]] = {"vlm": VlmJuror, "by_score": ScoreJuror}
 SCORERS: Mapping[str, type[Scorer]] = {
     "clip": ClipScore,

@@ -17,8 +17,11 @@ from infra.store.artifacts import Store
 from jobs.recipes import call_recipe
 from pipelines.miniature.jurors import WEIGHTS
 from pipelines.recipes.align_image import align_image
+from pipelines.recipes.align_video import align_video
 from pipelines.recipes.parts import kinds, rosters
 from pipelines.schemas.evaluation import EvaluationSummary
+from pipelines.schemas.samples import Clip, Picture
+from pipelines.schemas.votes import Vote
 from support.tiny import write_tiny
 from tests.benchmarks.quiet import Quiet
 
@@ -99,11 +102,11 @@ def node(target, name):
 
 def test_three_real_generators_and_two_jurors_end_in_a_report(finished):
     store, target = finished
-    pictures = store.artifact(node(target, "render")).table(["generator", "prompt_id"])
+    pictures = store.artifact(node(target, "render")).table(Picture, ["generator", "prompt_id"])
     counts = {name: pictures["generator"].to_pylist().count(name) for name in ("sd15", "flux", "qwen")}
     prompts = len(set(pictures["prompt_id"].to_pylist()))
     assert counts == {"sd15": 2 * prompts, "flux": prompts, "qwen": prompts}
-    jurors = store.artifact(node(target, "judge")).table(["juror", "order"])
+    jurors = store.artifact(node(target, "judge")).table(Vote, ["juror", "order"])
     assert set(jurors["juror"].to_pylist()) == {"one", "two"} and set(jurors["order"].to_pylist()) == {"ab", "ba"}
     rows = list(store.artifact(node(target, "evaluate")).rows(EvaluationSummary))
     found = {(row.measure, row.trained_on) for row in rows}
@@ -180,7 +183,7 @@ WRONG = [
     ("- name: a\n  weights: a/b\n  stepz: 3\n", r":3: unknown option stepz; did you mean steps\?"),
     ("- name: a\n  weights: ./nowhere\n", r":1: weights ./nowhere: no such folder"),
     ("- name: a\n  weights: a/b\n  name: c\n", r":3: name is given twice"),
-    ("- kind: comfy\n  name: a\n", r":1: kind 'comfy' is not known; choose diffusers"),
+    ("- kind: comfy\n  name: a\n", r":1: kind 'comfy' is not known; choose diffusers or served"),
     ("- name: a\n", r":1: weights is missing"),
     ("name: a\n", r":1: give a list"),
     ("", r":1: give a list"),
@@ -213,3 +216,55 @@ def test_the_shipped_lists_are_read_and_planned_without_weights(tmp_path, brough
     held_out = plans["render[evaluation]"].rows // 2
     assert plans["render"].rows == (12 - held_out) * 6 and 0 < held_out < 12  # four of the policy, one of each other
     assert "GiB a rank" in node(target, "tune").demand()
+
+
+CLIPS = """
+- name: wan
+  weights: wan
+  steps: 2
+  height: 32
+  width: 32
+  frames: 5
+  frame_rate: 16
+  dtype: float32
+- name: other
+  weights: other
+  steps: 2
+  height: 32
+  width: 32
+  frames: 9
+  frame_rate: 24
+  dtype: float32
+"""
+
+
+@pytest.fixture(scope="module")
+def clips(executor, brought, tmp_path_factory):
+    """align_video, whole: two generators of clips of two lengths and frame rates."""
+    for name, seed in (("wan", 0), ("other", 1)):
+        write_tiny("wan", brought / name, seed=seed)
+    (brought / "clips.yaml").write_text(CLIPS)
+    (brought / "pointwise.yaml").write_text(juror("two", "idefics3-pointwise", "{kind: pointwise, tie_within: 0}"))
+    (brought / "scorers.yaml").write_text("- kind: ocr\n  frames: 2\n")
+    (brought / "signs.txt").write_text("\n".join(f'a sign that says "{n}"' for n in range(8)))
+    files = {
+        "roster": str(brought / "clips.yaml"),
+        "prompts": str(brought / "signs.txt"),
+        "jury": str(brought / "pointwise.yaml"),
+    }
+    store = Store(tmp_path_factory.mktemp("clips"))
+    given = flags(brought, frames=(5,), scorers=str(brought / "scorers.yaml"), evaluation_jury="", **files)
+    target = call_recipe(align_video, given)
+    Runner(store, executor, Quiet(), recipe="align_video", name="first").run(target, Selection())
+    return store, target
+
+
+def test_clips_of_two_generators_end_in_a_report_that_plays_them(clips):
+    store, target = clips
+    assert {plan.state for plan in plans_of(store, target).values()} == {HIT}
+    rows = store.artifact(node(target, "render_clips")).table(Clip, ["generator", "frames", "fps"]).to_pylist()
+    assert {tuple(row.values()) for row in rows} == {("wan", 5, 16.0), ("other", 9, 24.0)}
+    measures = {(row.measure, row.dimension) for row in store.artifact(node(target, "evaluate")).rows(EvaluationSummary)}
+    assert measures == {("jury", "overall"), ("ocr", "exact"), ("ocr", "similarity"), ("ocr", "words")}
+    page = (store.artifact(node(target, "report")).weights() / "report.html").read_text()
+    assert "<video" in page and "data:video/mp4;base64," in page
