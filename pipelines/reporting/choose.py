@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from actors.media import decode, encode_png
-from infra.store.tables import Image
+from infra.store.tables import Image, Video
 from pipelines.reporting.data import Gallery, GalleryEntry, GalleryPicture
 from pipelines.reporting.pictures import draw
 
@@ -45,7 +43,8 @@ def gallery(evaluated: Evaluated, take: Fetch, *, per_task: int) -> Gallery:
             arms[row["prompt_id"], row["sample"]].append(row)
     ids = sorted(row["id"] for rows in arms.values() for row in rows)
     files = take(ids, [evaluated.medium])[evaluated.medium].to_pylist()
-    images = {name: still(file["bytes"], evaluated.medium) for name, file in zip(ids, files, strict=True)}
+    kind = Video if evaluated.medium == "video" else Image
+    images = {name: kind(file["bytes"]) for name, file in zip(ids, files, strict=True)}
     scores, preferred = _scores(evaluated.scores, ids), _preferred(evaluated.preferences, ids)
     entries = []
     for rows in arms.values():
@@ -64,16 +63,6 @@ def gallery(evaluated: Evaluated, take: Fetch, *, per_task: int) -> Gallery:
         task = evaluated.tasks[first["prompt_id"]]
         entries.append(GalleryEntry(first["text"], task, first["sample"], first["seed"], pictures))
     return Gallery(entries, per_task, len(listed))
-
-
-def still(data: bytes, medium: str) -> Image:
-    """A picture as it is, or a clip's first frame; one that does not decode stays as it is and is shown as unreadable."""
-    if medium != "video":
-        return Image(data)
-    try:
-        return encode_png(np.ascontiguousarray(decode(data, clip=True)[0]))
-    except (OSError, ValueError, IndexError):
-        return Image(data)
 
 
 def _scores(tables: Sequence[pa.Table], ids: Sequence[str]) -> dict[str, dict[str, float | None]]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from infra.store.tables import Image
+from infra.store.tables import Image, Video
 from pipelines.schemas.evaluation import EvaluationSummary, GateReason
 from pipelines.schemas.training import RewardAccuracy, RewardStep, TuneStep
 from pipelines.schemas.votes import JurorStatistics, Rating
@@ -56,7 +56,7 @@ class GalleryPicture:
 
     arm: str
     picture: str  # id, to ask DuckDB about
-    image: Image  # of a clip, its first frame
+    image: Image | Video
     scores: Mapping[str, float | None]  # by measure and dimension, in the order of the evaluation
     preferred: str = ""  # the jury's word against the baseline: yes | no | tie; "" without one
 

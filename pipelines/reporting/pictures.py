@@ -1,4 +1,4 @@
-"""Which pictures the gallery shows, and how they travel inside the page."""
+"""Which pictures and clips the gallery shows, and how they travel inside the page."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from actors.media import open_picture
-from infra.store.tables import Image
+import numpy as np
+
+from actors.media import clip_timing, decode, encode_mp4, open_picture
+from infra.store.tables import Image, Video
 
 LARGEST = 192  # longest edge, pixels; larger pictures are embedded as reduced JPEG
+LARGEST_CLIP = 256  # longest edge of an embedded clip, pixels
 SMALL = 96  # up to here, enlarged with hard pixel edges
 SMALLEST_DRAWN = 96  # CSS pixels that the longest edge takes up at least
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -19,11 +22,13 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture as a data: URI; empty where its bytes are no picture."""
+    """A picture or clip as a data: URI; empty where its bytes are neither."""
 
     uri: str
     width: int
     height: int
+    plays: bool = False
+    """Whether it is a clip."""
 
     @property
     def pixelated(self) -> bool:
@@ -59,24 +64,43 @@ def draw(candidates: Iterable[tuple[str, str, str, int]], *, per_task: int) -> l
     return [name for task in sorted(by_task) for _, name in sorted(by_task[task])[:per_task]]
 
 
-def embed(image: Image) -> Shown:
-    """The picture as a data: URI: its own bytes where it is a small PNG, else a reduced copy."""
+def embed(image: Image | Video) -> Shown:
+    """A data: URI: the picture's own bytes where it is a small PNG, else a reduced copy; a clip as reduced MP4."""
     from PIL import Image as Pillow
+
+    if isinstance(image, Video):
+        return _embedded_clip(image)
 
     try:
         with open_picture(image.bytes) as picture:
             picture.load()
             width, height = picture.size
             if image.bytes.startswith(PNG) and max(width, height) <= LARGEST:
-                return Shown(_uri("png", image.bytes), width, height)
+                return Shown(_uri("image/png", image.bytes), width, height)
             reduced = picture.convert("RGB")
     except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError):
         return Shown("", 0, 0)
     reduced.thumbnail((LARGEST, LARGEST))
     sink = io.BytesIO()
     reduced.save(sink, "JPEG", quality=80)
-    return Shown(_uri("jpeg", sink.getvalue()), *reduced.size)
+    return Shown(_uri("image/jpeg", sink.getvalue()), *reduced.size)
+
+
+def _embedded_clip(clip: Video) -> Shown:
+    """All frames at the clip's own rate, reduced to LARGEST_CLIP; both sides even, as 4:2:0 colours want them."""
+    from PIL import Image as Pillow
+
+    try:
+        frames, fps = decode(clip.bytes, clip=True), clip_timing(clip.bytes)[0]
+        height, width = frames.shape[1:3]
+        scale = min(1.0, LARGEST_CLIP / max(height, width))
+        size = tuple(max(2, round(side * scale / 2) * 2) for side in (width, height))
+        reduced = [np.asarray(Pillow.fromarray(frame).resize(size, Pillow.Resampling.LANCZOS)) for frame in frames]
+        small = encode_mp4(np.stack(reduced), fps=fps or 8.0)
+    except (OSError, ValueError, IndexError):
+        return Shown("", 0, 0)
+    return Shown(_uri("video/mp4", small.bytes), *size, plays=True)
 
 
 def _uri(kind: str, data: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

@@ -23,7 +23,7 @@ class Report(TableStage):
     """Everything that was measured in; one page out, under the artifact's weights folder."""
 
     name: ClassVar = "report"
-    version: ClassVar = 1  # raise when the page's template or style changes: they are not Python source
+    version: ClassVar = 2  # raise when the page's template or style changes: they are not Python source
     row: ClassVar = Page
 
     labels: Label

@@ -7,8 +7,11 @@ import hashlib
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
+from actors.media import encode_mp4, measures
+from infra.store.tables import Video
 from pipelines.reporting.dag_figure import assign_lanes
 from pipelines.reporting.data import ReportData
 from pipelines.reporting.page import render_report
@@ -71,7 +74,7 @@ def test_the_policy_admits_this_style_and_nothing_else(source: str, page: Page) 
     policy = next(a["content"] for tag, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
     style = source.split("<style>")[1].split("</style>")[0]
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    assert policy == f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    assert policy == f"default-src 'none'; img-src data:; media-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     assert "url(" not in style and "@import" not in style
 
 
@@ -131,6 +134,17 @@ def test_the_draw_is_by_caption_alone() -> None:
 def test_a_large_picture_is_reduced() -> None:
     shown = embed(png((1, 2, 3), edge=600))
     assert (shown.width, shown.height) == (192, 192) and shown.uri.startswith("data:image/jpeg;")
+
+
+def test_a_clip_is_a_reduced_video_of_all_its_frames_at_its_own_rate() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (7, 90, 400, 3), dtype=np.uint8)
+    shown = embed(encode_mp4(frames, fps=12))
+    assert shown.plays and (shown.width, shown.height) == (256, 58)
+    kind, data = shown.uri.split(",", 1)
+    assert kind == "data:video/mp4;base64"
+    played = measures(base64.b64decode(data), clip=True)
+    assert (played.frames, played.fps, played.width, played.height) == (7, 12.0, 256, 58)
+    assert embed(Video(b"no clip")).uri == ""
 
 
 def test_edges_that_overlap_take_different_lanes() -> None:
