@@ -94,12 +94,16 @@ def _embedded_clip(clip: Video) -> Shown:
         frames, fps = decode(clip.bytes, clip=True), clip_timing(clip.bytes)[0]
         height, width = frames.shape[1:3]
         scale = min(1.0, LARGEST_CLIP / max(height, width))
-        size = tuple(max(2, round(side * scale / 2) * 2) for side in (width, height))
+        size = (_even(width * scale), _even(height * scale))
         reduced = [np.asarray(Pillow.fromarray(frame).resize(size, Pillow.Resampling.LANCZOS)) for frame in frames]
         small = encode_mp4(np.stack(reduced), fps=fps or 8.0)
     except (OSError, ValueError, IndexError):
         return Shown("", 0, 0)
     return Shown(_uri("video/mp4", small.bytes), *size, plays=True)
+
+
+def _even(side: float) -> int:
+    return max(2, round(side / 2) * 2)
 
 
 def _uri(kind: str, data: bytes) -> str:
