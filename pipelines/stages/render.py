@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from actors.media import clip_timing, encode_mp4, encode_png
 from actors.resident import Resident
 from infra.config import Config, ConfigError
-from infra.dag.stage import Inputs, Places, RowStage, RunInputs, Worker
+from infra.dag.stage import Inputs, Lookup, Places, RowStage, RunInputs, Stage, Worker
 from infra.identity import group_of, key_of, row_id, seed_of
 from pipelines.models.generators.generator import Generator, OpenGenerator, Pixels, Request
 from pipelines.schemas.prompts import Split
@@ -32,8 +32,11 @@ CELL = ("id", "prompt_id", "text", "generator", "sample", "seed")
 class RenderWorker:
     """Cells (id, prompt_id, text, generator, sample, seed) to pictures or clips, rows of `row`."""
 
-    def __init__(self, roster: Sequence[Generator], *, row: type, resident: int) -> None:
+    def __init__(
+        self, roster: Sequence[Generator], *, row: type, resident: int, first_frames: Lookup | None = None
+    ) -> None:
         self.roster = {generator.name: generator for generator in roster}
+        self.first_frames = first_frames  # pictures by id, where cells name the one that a clip begins with
         self.row = row
         self.resident = resident
 
@@ -46,11 +49,21 @@ class RenderWorker:
     def run(self, cells: pa.Table) -> list[Any]:
         """A row or an exception for each cell, in order; neighbouring cells of one generator are sampled together."""
         found: list[Any] = []
+        pictures = self._pictures(cells)
         for name, group in groupby(cells.to_pylist(), key=lambda cell: cell["generator"]):
             part = list(group)
-            results = self.opened.get(name).sample([Request(cell["text"], cell["seed"]) for cell in part])
+            requests = [Request(cell["text"], cell["seed"], pictures.get(cell.get("first_frame"))) for cell in part]
+            results = self.opened.get(name).sample(requests)
             found += [self._row(cell, result) for cell, result in zip(part, results, strict=True)]
         return found
+
+    def _pictures(self, cells: pa.Table) -> dict[str, bytes]:
+        """The encoded first frames of these cells by id."""
+        if self.first_frames is None:
+            return {}
+        ids = sorted(set(cells["first_frame"].drop_null().to_pylist()))
+        images = self.first_frames.take(ids, ["image"])["image"].to_pylist() if ids else []
+        return {name: image["bytes"] for name, image in zip(ids, images, strict=True)}
 
     def _row(self, cell: dict[str, Any], result: Pixels | Exception) -> Any:
         if isinstance(result, Exception):
@@ -165,8 +178,55 @@ class Render(RowStage, Pictures):
 
 
 class RenderClips(Render):
-    """Prompts in; a clip for each (prompt, generator, sample) out, as MP4."""
+    """Prompts in; a clip for each (prompt, generator, sample) out, as MP4.
+
+    With `first_frames`, generators of pictures to clips are given a picture of the same prompt to begin with. A prompt
+    without one, for it could not be rendered, gets no clip of theirs.
+    """
 
     name: ClassVar = "render_clips"
     row: ClassVar = Clip
     clips: ClassVar = True
+    in_cells: ClassVar = (*Render.in_cells, "first_frames", "animate")
+
+    first_frames: Pictures | None = None
+    "Pictures of the same prompts; of several pictures of one prompt, the first by generator and sample."
+    animate: tuple[str, ...] = ()
+    "Names of the generators that begin with a picture; the others read the text alone."
+
+    @model_validator(mode="after")
+    def _animated(self) -> RenderClips:
+        if (self.first_frames is None) != (not self.animate):
+            raise ValueError("first_frames and animate belong together: pictures, and who begins with them; give both")
+        if self.first_frames is not None and self.first_frames.clips:
+            raise ValueError(f"first_frames must be pictures, and {self.first_frames.node} makes clips")
+        if strange := sorted(set(self.animate) - {generator.name for generator in self.roster}):
+            raise ValueError(f"animate names {strange[0]!r}, which is not in the roster")
+        return self
+
+    def cells(self, inputs: Inputs) -> pa.Table:
+        """Columns of `Render.cells`, and first_frame: the id of a picture, or null."""
+        first: dict[str, str] = {}
+        if self.first_frames is not None:
+            columns = ["prompt_id", "generator", "sample", "id"]
+            rows = inputs.table(self.first_frames, columns).sort_by([(name, "descending") for name in columns])
+            first = dict(zip(rows["prompt_id"].to_pylist(), rows["id"].to_pylist(), strict=True))
+        table = super().cells(inputs)
+        cells = table.to_pylist()
+        begun = [cell for cell in cells if cell["generator"] not in self.animate or cell["prompt_id"] in first]
+        if not begun:
+            raise ConfigError(f"{self.node}: no prompt has a picture to begin with; render the same splits of the prompts")
+        for cell in begun:
+            frame = first[cell["prompt_id"]] if cell["generator"] in self.animate else None
+            cell["first_frame"] = frame
+            cell["id"] = row_id(cell["id"], cell["id"], frame) if frame else cell["id"]
+        return pa.Table.from_pylist(begun, schema=pa.schema([*table.schema, ("first_frame", pa.string())]))
+
+    def looks_up(self) -> Mapping[str, Stage]:
+        """The worker reads the first frames by id."""
+        return {"first_frame": self.first_frames} if self.first_frames is not None else {}
+
+    def worker(self, inputs: RunInputs) -> Worker:
+        """The whole roster, and the pictures that clips begin with."""
+        frames = inputs.lookup(self.first_frames) if self.first_frames is not None else None
+        return RenderWorker(self.roster, row=self.row, resident=self.resources.resident, first_frames=frames)
