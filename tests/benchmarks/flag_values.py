@@ -154,6 +154,8 @@ OF_ALIGN: dict[str, Other | Without] = {name: SHARED[name] for name in SHARED if
     "other_pairs": Other(1),
     "own_pairs_only": Other(True),
     "quota": Other(("second=4",)),
+    "first_frames": Without("needs a generator of pictures to clips, which test_align has"),
+    "animate": Without("needs a generator of pictures to clips, which test_align has"),
     "dimensions": Without("the jurors at hand answer for no dimension but the overall one"),
     "render_workers": Other(2),
     "render_gpus": GPU,

@@ -29,13 +29,14 @@ from pipelines.models.sizes import ARCHITECTURES
 from pipelines.models.weights import Made
 from pipelines.recipes.parts import kinds
 from pipelines.recipes.parts.checks import require_draws, require_lengths
-from pipelines.recipes.parts.loop import evaluated, labelled_pairs
+from pipelines.recipes.parts.loop import Animated, evaluated, labelled_pairs
 from pipelines.recipes.parts.model import Trainee, family_of
 from pipelines.recipes.parts.offline import Run, Setup, tuned
 from pipelines.stages.evaluate import Evaluate
 from pipelines.stages.examples import Examples
 from pipelines.stages.gate import ApplyGate
 from pipelines.stages.prompts import WritePrompts
+from pipelines.stages.render import Render
 from pipelines.stages.report import Report
 from pipelines.stages.tune import Tune
 from pipelines.training.buckets import Buckets
@@ -75,6 +76,11 @@ class Brought(Config):
     dimensions: Annotated[
         tuple[str, ...], Field(description="NAME or NAME=WEIGHT of the jury's dimensions that decide (default: overall)")
     ] = ()
+    first_frames: Annotated[
+        str,
+        Field(description="list with the generator of the pictures that clips begin with"),
+    ] = ""
+    animate: Annotated[tuple[str, ...], Field(description="generators of the roster that begin so")] = ()
     render_workers: Annotated[int, Field(ge=1, le=4096, description="actors that render")] = 8
     render_gpus: Annotated[float, Field(ge=0, description="GPUs per rendering actor")] = 1.0
     render_on: Annotated[
@@ -229,6 +235,7 @@ def align(
     buckets = _buckets(cast, frames, method=method)
     previews = setup.previews(buckets.area, frames=frames, multiple=buckets.multiple)
     roster = cast.roster if brought.other_samples else (policy,)
+    animated = _animated(captions, roster, brought)
     loop = labelled_pairs(
         captions,
         roster=roster,
@@ -239,6 +246,7 @@ def align(
         per_prompt=brought.other_pairs,
         focus=(policy.name,),
         quota=quota_of(brought.quota, roster),
+        animated=animated,
         resources=brought.rendering(),
         judging=brought.judging(),
         encoding=Resources(workers=setup.encode_workers, gpus=setup.encode_gpus),
@@ -251,12 +259,39 @@ def align(
     examples = Examples(labels=loop.labels, encoded=loop.encoded, arena=loop.arena if method.margin == "arena" else None)
     sources = (policy.name,) if brought.own_pairs_only else ()
     trained = tuned(examples, trainee, loss, method.run(), setup=setup, previews=previews, sources=sources)
-    measured = _measured(captions, cast, trained, brought)
+    measured = _measured(captions, cast, trained, animated, brought)
     report = Report(labels=loop.labels, arena=loop.arena, tune=trained, evaluate=measured)
     return ApplyGate(evaluate=measured, report=report)
 
 
-def _measured(captions: WritePrompts, cast: ChosenModels, trained: Tune, brought: Brought) -> Evaluate:
+def _animated(captions: WritePrompts, roster: Sequence[Generator], brought: Brought) -> Animated | None:
+    """The picture-to-clip generators, and the stage that renders what their clips begin with, for all prompts."""
+    if not (brought.animate or brought.first_frames):
+        return None
+    if roster[0].medium == "image":
+        raise ConfigError("--animate and --first-frames are of align_video: this recipe makes pictures")
+    names = [one.name for one in roster]
+    for name in brought.animate:
+        if name not in names:
+            raise ConfigError(f"--animate {name}: the roster has {', '.join(names)}")
+    if not (brought.animate and brought.first_frames):
+        raise ConfigError("--animate and --first-frames belong together: who begins with a picture, and who makes it")
+    painters = kinds.generators(brought.first_frames, flag="--first-frames")
+    if len(painters) != 1 or painters[0].medium != "image":
+        raise ConfigError(f"--first-frames {brought.first_frames}: give a list with one generator of pictures")
+    pictures = Render(
+        prompts=captions,
+        roster=painters,
+        splits=("train", "evaluation"),
+        resources=brought.rendering(),
+        label="first-frames",
+    )
+    return Animated(brought.animate, pictures)
+
+
+def _measured(
+    captions: WritePrompts, cast: ChosenModels, trained: Tune, animated: Animated | None, brought: Brought
+) -> Evaluate:
     """Policy and tuned policy on the held-out prompts, by the jury and by measures that did not teach."""
     if not (brought.evaluation_jury or brought.scorers):
         raise ConfigError(
@@ -272,6 +307,7 @@ def _measured(captions: WritePrompts, cast: ChosenModels, trained: Tune, brought
             scorers=kinds.scorers(brought.scorers) if brought.scorers else (),
             held_out_jury=jurors,
             weights=cast.weights,
+            animated=animated and _with_arm(animated, cast.policy),
             seed=brought.evaluation_seed,
             resources=brought.rendering(),
             judging=brought.judging(),
@@ -280,6 +316,12 @@ def _measured(captions: WritePrompts, cast: ChosenModels, trained: Tune, brought
         if "--" in str(error):
             raise
         raise ConfigError(f"--evaluation-jury {brought.evaluation_jury}: {error}") from error
+
+
+def _with_arm(animated: Animated, policy: Generator) -> Animated:
+    """The tuned policy animates where the policy does."""
+    tuned = (f"{policy.name}-tuned",) if policy.name in animated.names else ()
+    return Animated((*animated.names, *tuned), animated.pictures)
 
 
 def tuned_arm(policy: Diffusers, trained: Tune) -> Diffusers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from infra.dag.stage import Resources
 from pipelines.models.families.base import Family
@@ -20,6 +20,7 @@ from pipelines.stages.pair import PairSamples
 from pipelines.stages.prompts import WritePrompts
 from pipelines.stages.render import Render, RenderClips
 from pipelines.stages.score import ScoreSamples
+from pipelines.stages.sources import Pictures
 from pipelines.training.buckets import Buckets
 
 EVALUATION, HELD_OUT = "evaluation", "held-out"
@@ -38,6 +39,23 @@ class LabelledPairs:
     encoded: Encode
 
 
+@dataclass(frozen=True)
+class Animated:
+    """Generators that make clips of a picture, and the pictures that they begin with."""
+
+    names: tuple[str, ...]
+    pictures: Pictures
+
+
+def _rendered(prompts: WritePrompts, roster: Sequence[Generator], animated: Animated | None, **options: Any) -> Render:
+    """Pictures or clips by the roster; those of it that animate begin with a picture of the prompt."""
+    if roster[0].medium == "image":
+        return Render(prompts=prompts, roster=tuple(roster), **options)
+    animate = tuple(one.name for one in roster if animated and one.name in animated.names)
+    frames = animated.pictures if animated and animate else None
+    return RenderClips(prompts=prompts, roster=tuple(roster), first_frames=frames, animate=animate, **options)
+
+
 def labelled_pairs(
     prompts: WritePrompts,
     *,
@@ -50,6 +68,7 @@ def labelled_pairs(
     focus: Sequence[str],
     resources: Resources,
     quota: Mapping[str, int] | None = None,
+    animated: Animated | None = None,
     judging: Resources | None = None,
     encoding: Resources | None = None,
     weights: Mapping[str, float] | None = None,
@@ -61,10 +80,10 @@ def labelled_pairs(
     policy: the generator whose encoders make the latents; samples: pictures per prompt by a generator's name, one where it
     is not named; focus: generators all of whose pairs are kept; per_prompt: most pairs per prompt beside those; resources:
     of the row-wise stages that hold a model, unless judging and encoding have their own; weights: of the jury's dimensions
-    where several decide; quota: most pairs by a generator's name; dtype: of the encoders; texts: encoded beside prompts.
+    where several decide; quota: most pairs by a generator's name; animated:
+    generators of the roster that make clips of a picture; dtype: of the encoders; texts: encoded beside prompts.
     """
-    render = RenderClips if roster[0].medium == "video" else Render
-    pictures = render(prompts=prompts, roster=tuple(roster), samples=dict(samples), resources=resources)
+    pictures = _rendered(prompts, roster, animated, samples=dict(samples), resources=resources)
     pairs = PairSamples(pictures=pictures, per_prompt=per_prompt, focus=tuple(focus), quota=dict(quota or {}))
     votes = Judge(pairs=pairs, pictures=pictures, jury=tuple(jury), resources=judging or resources)
     labels = Label(pairs=pairs, votes=votes, weights=dict(weights or {}))
@@ -89,6 +108,7 @@ def evaluated(
     scorers: Sequence[Scorer] = (),
     held_out_jury: Sequence[Juror] = (),
     weights: Mapping[str, float] | None = None,
+    animated: Animated | None = None,
     seed: int = 0,
     resources: Resources,
     judging: Resources | None = None,
@@ -98,10 +118,10 @@ def evaluated(
     arms: the first is the baseline; all get the same prompts and seeds. held_out_jury: jurors that judge here only.
     judging: resources of jurors and scorers where they differ from the generators'.
     """
-    render = RenderClips if arms[0].medium == "video" else Render
-    shown = render(
-        prompts=prompts,
-        roster=tuple(arms),
+    shown = _rendered(
+        prompts,
+        arms,
+        animated,
         splits=("evaluation",),
         seeds="shared",
         seed=seed,

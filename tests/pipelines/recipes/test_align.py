@@ -147,6 +147,7 @@ REFUSED = [
     ({"roster": "vipo_imag"}, r"--roster vipo_imag: no such file; did you mean vipo_image\?"),
     ({"jury": "nowhere.yaml"}, r"--jury nowhere.yaml: no such file; give a file, or one of"),
     ({"render_on": ("gpu",)}, r"--render-on gpu: give LABEL=VALUE"),
+    ({"animate": ("flux",)}, r"--animate and --first-frames are of align_video"),
     ({"quota": ("sd16=3",)}, r"--quota sd16=3: give NAME=N with a generator of the roster \(sd15, flux, qwen\)"),
     ({"quota": ("sd15=many",)}, r"--quota sd15=many: give NAME=N"),
     ({"method": "dpo_time"}, r"--method dpo_time: sd15 predicts noise, not a velocity; choose dpo"),
@@ -236,15 +237,33 @@ CLIPS = """
   frames: 9
   frame_rate: 24
   dtype: float32
+- name: animator
+  weights: wan-i2v
+  steps: 2
+  height: 32
+  width: 32
+  frames: 5
+  frame_rate: 16
+  dtype: float32
+"""
+PAINTER = """
+- name: painter
+  weights: sd15
+  steps: 1
+  height: 32
+  width: 32
+  dtype: float32
 """
 
 
 @pytest.fixture(scope="module")
 def clips(executor, brought, tmp_path_factory):
-    """align_video, whole: two generators of clips of two lengths and frame rates."""
+    """align_video, whole: generators of clips of two lengths and frame rates, one of which animates pictures."""
     for name, seed in (("wan", 0), ("other", 1)):
         write_tiny("wan", brought / name, seed=seed)
+    write_tiny("wan-i2v", brought / "wan-i2v")
     (brought / "clips.yaml").write_text(CLIPS)
+    (brought / "painter.yaml").write_text(PAINTER)
     (brought / "pointwise.yaml").write_text(juror("two", "idefics3-pointwise", "{kind: pointwise, tie_within: 0}"))
     (brought / "scorers.yaml").write_text("- kind: ocr\n  frames: 2\n")
     (brought / "signs.txt").write_text("\n".join(f'a sign that says "{n}"' for n in range(8)))
@@ -254,6 +273,7 @@ def clips(executor, brought, tmp_path_factory):
         "jury": str(brought / "pointwise.yaml"),
     }
     store = Store(tmp_path_factory.mktemp("clips"))
+    files |= {"first_frames": str(brought / "painter.yaml"), "animate": ("animator",)}
     given = flags(brought, frames=(5,), scorers=str(brought / "scorers.yaml"), evaluation_jury="", **files)
     target = call_recipe(align_video, given)
     Runner(store, executor, Quiet(), recipe="align_video", name="first").run(target, Selection())
@@ -263,8 +283,11 @@ def clips(executor, brought, tmp_path_factory):
 def test_clips_of_two_generators_end_in_a_report_that_plays_them(clips):
     store, target = clips
     assert {plan.state for plan in plans_of(store, target).values()} == {HIT}
-    rows = store.artifact(node(target, "render_clips")).table(Clip, ["generator", "frames", "fps"]).to_pylist()
-    assert {tuple(row.values()) for row in rows} == {("wan", 5, 16.0), ("other", 9, 24.0)}
+    rows = (
+        store.artifact(node(target, "render_clips")).table(Clip, ["generator", "frames", "fps", "first_frame"]).to_pylist()
+    )
+    made = {(row["generator"], row["frames"], row["fps"], row["first_frame"] is not None) for row in rows}
+    assert made == {("wan", 5, 16.0, False), ("other", 9, 24.0, False), ("animator", 5, 16.0, True)}
     measures = {(row.measure, row.dimension) for row in store.artifact(node(target, "evaluate")).rows(EvaluationSummary)}
     assert measures == {("jury", "overall"), ("ocr", "exact"), ("ocr", "similarity"), ("ocr", "words")}
     page = (store.artifact(node(target, "report")).weights() / "report.html").read_text()
