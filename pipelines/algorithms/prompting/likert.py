@@ -45,6 +45,11 @@ class Likert(Config):
         """The one that is graded."""
         return (self.dimension,)
 
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The words that count."""
+        return self.grades
+
     def questions(self, text: str, *, first: Picture, second: Picture | None) -> tuple[Question, ...]:
         """The same question about each picture, in the order shown."""
         before, after = (part.replace("{caption}", text) for part in (self.before, self.after))
@@ -55,18 +60,23 @@ class Likert(Config):
     def opinions(self, answers: Sequence[Answer]) -> tuple[Opinion, ...]:
         """A single picture's grade and expected grade, or which of two has the higher expectation."""
         raw = " | ".join(answer.text for answer in answers)
-        if any(answer.text.strip() not in self.grades for answer in answers) or has_nan(answers):
+        if any(answer.said not in self.grades for answer in answers) or has_nan(answers):
             return (unparsable(raw, dimension=self.dimension),)
         expected = [expected_grade(answer, grades=self.grades) for answer in answers]
         if len(expected) == 1:
-            grade = 1 + self.grades.index(answers[0].text.strip())
+            grade = 1 + self.grades.index(answers[0].said)
             return (Opinion(self.dimension, None, rounded(expected[0]), grade, raw),)
         lead = rounded(expected[0] - expected[1])
         return (Opinion(self.dimension, decided(lead, tie_within=self.tie_within), lead, None, raw),)
 
 
 def expected_grade(answer: Answer, *, grades: Sequence[str]) -> float:
-    """sum_k k p_k / sum_k p_k over grades k = 1, 2, ...: the model's expectation, given that it answers with a grade."""
+    """sum_k k p_k / sum_k p_k over grades k = 1, 2, ...: the model's expectation, given that it answers with a grade.
+
+    The grade that was said where no probabilities are known.
+    """
+    if not answer.log_probabilities:
+        return 1.0 + list(grades).index(answer.said)
     log_p = [answer.log_probabilities[grade] for grade in grades]
     top = max(log_p)
     weights = [math.exp(value - top) for value in log_p]

@@ -42,20 +42,27 @@ class Pairwise(Config):
         """One: the overall comparison."""
         return (OVERALL,)
 
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The words that count."""
+        return (self.first, self.second, self.tie)
+
     def questions(self, text: str, *, first: Picture, second: Picture | None) -> tuple[Question, ...]:
         """One question with both pictures in the order shown."""
         if second is None:
             raise ConfigError("Pairwise compares two pictures and cannot grade one; ask Pointwise or Likert instead")
         before, between, after = (part.replace("{caption}", text) for part in (self.before, self.between, self.after))
         parts = tuple(part for part in (before, 0, between, 1, after) if part != "")
-        return (Question(parts, (first, second), (self.first, self.second, self.tie)),)
+        return (Question(parts, (first, second), self.answers),)
 
     def opinions(self, answers: Sequence[Answer]) -> tuple[Opinion, ...]:
-        """The letter that was answered; score = log p(first) - log p(second)."""
+        """The letter that was answered; score = log p(first) - log p(second), None where no probabilities are known."""
         (answer,) = answers
         words: dict[str, Choice] = {self.first: "first", self.second: "second", self.tie: "tie"}
-        choice = words.get(answer.text.strip())
+        choice = words.get(answer.said)
         if choice is None or has_nan(answers):
             return (unparsable(answer.text),)
+        if not answer.log_probabilities:
+            return (Opinion(OVERALL, choice, None, None, answer.text),)
         odds = answer.log_probabilities[self.first] - answer.log_probabilities[self.second]
         return (Opinion(OVERALL, choice, rounded(odds), None, answer.text),)

@@ -40,18 +40,30 @@ class Pointwise(Config):
         """One: whether the caption is shown."""
         return (OVERALL,)
 
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The words that count."""
+        return (self.yes, self.no)
+
     def questions(self, text: str, *, first: Picture, second: Picture | None) -> tuple[Question, ...]:
         """The same question about each picture, in the order shown."""
         before, after = (part.replace("{caption}", text) for part in (self.before, self.after))
         parts = tuple(part for part in (before, 0, after) if part != "")
         pictures = (first,) if second is None else (first, second)
-        return tuple(Question(parts, (picture,), (self.yes, self.no)) for picture in pictures)
+        return tuple(Question(parts, (picture,), self.answers) for picture in pictures)
 
     def opinions(self, answers: Sequence[Answer]) -> tuple[Opinion, ...]:
-        """Which picture is more surely a yes; unparsable where either answer is neither yes nor no."""
+        """Which picture is more surely a yes; unparsable where either answer is neither yes nor no.
+
+        Where no probabilities are known, a yes is better than a no, equal answers tie, and there is no score.
+        """
         raw = " | ".join(answer.text for answer in answers)
-        if any(answer.text.strip() not in (self.yes, self.no) for answer in answers) or has_nan(answers):
+        if any(answer.said not in self.answers for answer in answers) or has_nan(answers):
             return (unparsable(raw),)
+        if not all(answer.log_probabilities for answer in answers):
+            said = [float(answer.said == self.yes) for answer in answers]
+            choice = decided(said[0] - said[1], tie_within=0) if len(said) == 2 else None
+            return (Opinion(OVERALL, choice, None, None, raw),)
         odds = [a.log_probabilities[self.yes] - a.log_probabilities[self.no] for a in answers]
         if len(odds) == 1:
             return (Opinion(OVERALL, None, rounded(odds[0]), None, raw),)

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from actors.serving.engine import Answer, OpenAnswerEngine
 from actors.serving.transformers import TransformersEngine
 from actors.serving.vllm import VllmEngine
 from infra.config import ConfigError
 from infra.dag.stage import Places
-from pipelines.algorithms.prompting.dimensions import Dimensions
-from pipelines.algorithms.prompting.likert import Likert
-from pipelines.algorithms.prompting.opinion import Opinion
-from pipelines.algorithms.prompting.pairwise import Pairwise
-from pipelines.algorithms.prompting.pointwise import Pointwise
-from pipelines.models.jurors.juror import Case, Juror, OpenJuror
+from pipelines.algorithms.prompting.grammar import AnswerGrammar
+from pipelines.models.jurors.asking import AnyQuestionnaire, OpenAskedJuror
+from pipelines.models.jurors.juror import Juror, OpenJuror
 from pipelines.models.weights import Hub, Weights
 
 AnyEngine = Annotated[TransformersEngine | VllmEngine, Field(discriminator="kind")]
 """What runs the model."""
-AnyQuestionnaire = Annotated[Pairwise | Pointwise | Likert | Dimensions, Field(discriminator="kind")]
-"""How a case becomes questions, and answers become opinions."""
 
 
 class VlmJuror(Juror):
@@ -33,6 +26,8 @@ class VlmJuror(Juror):
     """Model, tokenizer and processor as transformers saves them, safetensors only; of the Hub with `holds = "model"`."""
     questionnaire: AnyQuestionnaire
     """How it is asked."""
+    grammar: AnswerGrammar | None = None
+    """How free text is read, reasoning included; None: the answer is one token, and there are scores."""
     engine: AnyEngine = TransformersEngine()
     """What runs it."""
 
@@ -50,26 +45,4 @@ class VlmJuror(Juror):
     def open(self, device: str, places: Places) -> OpenJuror:
         """Reads the weights."""
         loaded = self.engine.load(self.weights.folder(places), device=device)
-        return OpenVlmJuror(loaded, questionnaire=self.questionnaire)
-
-
-class OpenVlmJuror:
-    """The model in memory and its questionnaire."""
-
-    def __init__(self, engine: OpenAnswerEngine, *, questionnaire: AnyQuestionnaire) -> None:
-        self.engine = engine
-        self.questionnaire = questionnaire
-
-    def judge(self, cases: Sequence[Case]) -> list[tuple[Opinion, ...] | Exception]:
-        """Asks all questions of all cases in one call; a case with a failed question is that question's exception."""
-        asked = [self.questionnaire.questions(case.prompt, first=case.first, second=case.second) for case in cases]
-        answers = iter(self.engine.ask([question for questions in asked for question in questions]))
-        return [self._opinions([next(answers) for _ in questions]) for questions in asked]
-
-    def _opinions(self, answers: list[Answer | Exception]) -> tuple[Opinion, ...] | Exception:
-        readable: list[Answer] = []
-        for answer in answers:
-            if isinstance(answer, Exception):
-                return answer
-            readable.append(answer)
-        return self.questionnaire.opinions(readable)
+        return OpenAskedJuror(loaded, questionnaire=self.questionnaire, grammar=self.grammar)

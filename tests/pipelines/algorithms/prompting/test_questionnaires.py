@@ -10,6 +10,7 @@ import pytest
 from actors.serving.engine import Answer
 from infra.config import ConfigError
 from pipelines.algorithms.prompting.dimensions import Dimensions
+from pipelines.algorithms.prompting.grammar import AnswerGrammar
 from pipelines.algorithms.prompting.likert import Likert
 from pipelines.algorithms.prompting.pairwise import Pairwise
 from pipelines.algorithms.prompting.pointwise import Pointwise
@@ -125,3 +126,41 @@ def test_one_turn_is_free_text_and_a_missing_or_doubled_line_is_unparsable():
     said = asked.opinions([Answer("VQ: A\n- TA: tie.\nTA: B")])
     assert {one.dimension: one.choice for one in said} == {"MQ": "unparsable", "TA": "unparsable", "VQ": "first"}
     assert asked.opinions([Answer("TA: **tie**")])[1].choice == "tie"
+
+
+def test_each_dimension_may_be_graded_picture_by_picture_in_one_turn_or_several():
+    each = Likert(after="{question} of {caption}, 1 to 5")
+    several = Dimensions(asked=ASKED, each=each)
+    assert len(several.questions("a box", first=b"1", second=b"2")) == 4
+    high, low = _graded(0.1, 0.1, 0.1, 0.1, 0.6), _graded(0.6, 0.1, 0.1, 0.1, 0.1)
+    said = several.opinions([high, low, low, high])
+    assert [(one.dimension, one.choice) for one in said] == [("TA", "first"), ("VQ", "second")]
+    whole = several.model_copy(update={"turns": "one"})
+    assert len(whole.questions("a box", first=b"1", second=b"2")) == 2
+    said = whole.opinions([Answer("TA: 4\nVQ: 2"), Answer("TA: 4\nVQ: 5")])
+    assert [(one.choice, one.score) for one in said] == [("tie", 0.0), ("second", -3.0)]
+
+
+def test_dimensions_that_would_all_ask_the_same_are_refused():
+    with pytest.raises(ConfigError, match="question"):
+        Dimensions(asked=ASKED, each=Pairwise())
+
+
+def test_without_probabilities_the_words_decide_and_only_grades_have_scores():
+    one = the(Pairwise(), [Answer("A")])
+    assert (one.choice, one.score) == ("first", None)
+    assert [the(Pointwise(), [Answer(a), Answer(b)]).choice for a, b in (("yes", "no"), ("no", "no"))] == ["first", "tie"]
+    graded = the(Likert(), [Answer("long text", read="2"), Answer("longer", read="5")])
+    assert (graded.choice, graded.score, graded.raw) == ("second", -3.0, "long text | longer")
+
+
+def test_a_grammar_reads_what_stands_behind_its_marks_alone():
+    grammar = AnswerGrammar()
+    assert grammar.word("A or B?\nAnswer: B.", ("A", "B")) == "B"
+    assert grammar.word("Answer: A, no, B", ("A", "B")) == grammar.word("it is A", ("A", "B")) == ""
+    boxed = AnswerGrammar(pattern=r"boxed\{(?P<answer>{answers})\}", ignore_case=True)
+    assert boxed.word("boxed{a} and boxed{A}", ("A", "B")) == "A"
+    assert boxed.word("boxed{A} and boxed{B}", ("A", "B")) == ""
+    for pattern in ("(?P<answer>A)", "({answers})", "(?P<answer>{answers}"):
+        with pytest.raises(ConfigError, match="pattern"):
+            AnswerGrammar(pattern=pattern)
