@@ -1,0 +1,1 @@
+"""Writers: what writes prompts, captions and perturbations."""
