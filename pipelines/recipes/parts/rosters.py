@@ -14,7 +14,7 @@ A folder is relative to the file that names it. `salon run align_image --roster 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
@@ -62,19 +62,21 @@ def read(
     flag: str,
     holds: str = "pipeline",
     nested: Mapping[str, Kinds] | None = None,
+    named: Mapping[str, Callable[[str, Path], Config]] | None = None,
 ) -> tuple[Named, ...]:
     """The models of a list, in its order.
 
     kinds: classes by the name that `kind` has in the file, the first of which is meant where it is left out.
     holds: what a repository of the Hub holds where such a model's weights are one: "pipeline" or "model".
     nested: options that are models themselves, with their kinds: the scorer of a juror by score.
+    named: options that a text may stand for, each with what makes the option of the text and the folder of the list.
     Raises ConfigError, with file and line, for what is no list, an unknown kind or option, and two models of one name.
     """
     path = find(given, flag=flag)
     places: dict[str, str] = {}
     models: list[Named] = []
     for node in _items(path, flag):
-        model = _model(node, path, kinds=kinds, holds=holds, nested=nested or {})
+        model = _model(node, path, kinds=kinds, holds=holds, nested=nested or {}, named=named or {})
         place, name = _place(path, node), str(getattr(model, "name", ""))
         if name in places:
             raise ConfigError(f"{place}: the name {name!r} is that of the model at {places[name]}; give each its own")
@@ -102,7 +104,13 @@ def _place(path: Path, node: yaml.Node) -> str:
 
 
 def _model(
-    node: yaml.Node, path: Path, *, kinds: Mapping[str, type[Named]], holds: str, nested: Mapping[str, Kinds]
+    node: yaml.Node,
+    path: Path,
+    *,
+    kinds: Mapping[str, type[Named]],
+    holds: str,
+    nested: Mapping[str, Kinds],
+    named: Mapping[str, Callable[[str, Path], Config]],
 ) -> Named:
     """One item as a config of its kind."""
     place = _place(path, node)
@@ -115,12 +123,22 @@ def _model(
         raise ConfigError(f"{_place(path, _at(node, ('kind',)))}: kind {kind!r} is not known; choose {' or '.join(kinds)}")
     options = {key.value: value for key, value in node.value}
     for name in nested.keys() & options.keys():
-        values[name] = _model(options[name], path, kinds=nested[name], holds=holds, nested={})
+        values[name] = _model(options[name], path, kinds=nested[name], holds=holds, nested={}, named={})
+    for name in named.keys() & options.keys():
+        if isinstance(values[name], str):
+            values[name] = _at_line(_place(path, options[name]), named[name], values[name], path.parent)
     try:
         return kinds[kind](**_with_weights(values, path, holds=holds))
     except ConfigError as error:
         where, what = _problem(error, kinds[kind])
         raise ConfigError(f"{_place(path, _at(node, where))}: {what}") from error
+
+
+def _at_line(place: str, make: Callable[[str, Path], Config], text: str, folder: Path) -> Config:
+    try:
+        return make(text, folder)
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}") from error
 
 
 def _plain(node: yaml.Node) -> Any:

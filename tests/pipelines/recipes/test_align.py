@@ -201,6 +201,31 @@ def test_a_list_is_checked_closed_and_every_error_names_its_line(tmp_path, text,
         kinds.generators(str(tmp_path / "list.yaml"))
 
 
+def test_a_questionnaire_is_named_or_a_file_beside_the_list(tmp_path):
+    (tmp_path / "mine.toml").write_text('kind = "pairwise"\nafter = "who shows {caption}?"\n')
+    lines = "- name: a\n  weights: a/b\n  questionnaire: {}\n"
+    (tmp_path / "own.yaml").write_text(lines.format("mine.toml"))
+    (tmp_path / "named.yaml").write_text(lines.format("videoalign"))
+    (own,), (named,) = (kinds.jurors(str(tmp_path / f"{name}.yaml")) for name in ("own", "named"))
+    assert own.questionnaire.after == "who shows {caption}?" and set(named.dimensions) == {"VQ", "MQ", "TA"}
+    (tmp_path / "none.yaml").write_text(lines.format("nothing"))
+    with pytest.raises(ConfigError, match=r"none.yaml:3: no wording is called 'nothing'; there are .*videoalign"):
+        kinds.jurors(str(tmp_path / "none.yaml"))
+
+
+def test_a_server_is_a_generator_and_a_juror(tmp_path):
+    (tmp_path / "roster.yaml").write_text(
+        "- kind: served\n  name: a\n  model: m\n  revision: v1\n  height: 64\n  width: 64\n"
+        "  endpoint: {base_url: 'http://127.0.0.1:1/v1'}\n"
+    )
+    (tmp_path / "jury.yaml").write_text(
+        "- kind: served\n  name: b\n  questionnaire: pictures\n"
+        "  server: {model: m, revision: v1, endpoint: {base_url: 'http://127.0.0.1:1/v1'}}\n"
+    )
+    assert kinds.generators(str(tmp_path / "roster.yaml"))[0].medium == "image"
+    assert kinds.jurors(str(tmp_path / "jury.yaml"))[0].dimensions
+
+
 def test_the_shipped_lists_are_read_and_planned_without_weights(tmp_path, brought):
     for name in rosters.committed():
         read = kinds.jurors if "ju" in name else kinds.scorers if "scorers" in name else kinds.generators
