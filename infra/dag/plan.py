@@ -185,7 +185,7 @@ class Planner:
             why=tuple(why),
             source_changed=changed,
             error_rows=errors,
-            demand=stage.demand(),
+            demand=stage.demand(self.foreseen),
         )
 
     def _why(self, stage: Stage, found: ArtifactState, changed: tuple[str, ...]) -> list[str]:

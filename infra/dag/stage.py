@@ -97,8 +97,9 @@ class Stage(Config):
     def require_here(self) -> None:
         """Raises ConfigError where a run cannot do this stage because this machine or a service it names is not ready."""
 
-    def demand(self) -> str:
+    def demand(self, inputs: Inputs) -> str:
         """What it needs beyond CPUs, for `plan`: GPUs, the memory of a rank; "" where that goes without saying."""
+        del inputs
         return f"{self.resources.workers} x {self.resources.gpus:g} GPU" if self.resources.gpus else ""
 
 

@@ -32,6 +32,7 @@ def card(counted: Mapping[str, int], *, generators: Sequence[str], layout: Layou
         ("score",): "log-odds of a over b",
         ("generator_a", "generator_b"): "generators of the two",
     } | {(f"margin_{name}",): f"by how much a is better than b in {escaped(name)}" for name in layout.dimensions}
+    columns |= {("subset",): "part of the data set"} if layout.subsets else {}
     names = {one: escaped(layout.renamed.get(one, one)) for group in columns for one in group}
     meanings = [f"| {', '.join(names[one] for one in group)} | {what} |" for group, what in columns.items()]
     lines = [

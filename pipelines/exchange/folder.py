@@ -30,7 +30,8 @@ SCHEMA = pa.schema(
     [(name, TEXT) for name in ("pair_id", "file", "place", "error", "prompt", "choice")]
     + [("row", pa.int64()), ("agreement", NUMBER), ("score", NUMBER)]
     + [(f"{name}_{side}", TEXT) for side in "ab" for name in ("generator", "column", "path")]
-    + [("margins", pa.map_(TEXT, NUMBER))]
+    + [(name, pa.map_(TEXT, NUMBER)) for name in ("margins", "scores_a", "scores_b")]
+    + [("subset", TEXT)]
 )
 SCORES = {"a": 1.0, "b": -1.0, "tie": 0.0}
 
@@ -119,7 +120,9 @@ class _Columns:
         if isinstance(row, Row):
             values |= {name: getattr(row, name) for name in ("prompt", "choice", "agreement", "generator_a", "generator_b")}
             values |= {"score": SCORES.get(row.choice) if row.score is None else row.score}
-            values["margins"] = list(row.margins.items()) or None
+            for name in ("margins", "scores_a", "scores_b"):
+                values[name] = list(getattr(row, name).items()) or None
+            values["subset"] = row.subset or None
             try:
                 self._check(row)
                 values["column_a"], values["path_a"], first = self._located(row.a)
@@ -144,14 +147,15 @@ class _Columns:
             raise BadRow(f"choice {row.choice!r} is none of a, b, tie")
         if not 0 <= row.agreement <= 1:
             raise BadRow(f"agreement {row.agreement!r} is not in [0, 1]")
-        numbers = {"score": 0.0 if row.score is None else row.score} | {
-            f"margin {name}": m for name, m in row.margins.items()
-        }
+        numbers = {"score": 0.0 if row.score is None else row.score}
+        for what, given in (("margin", row.margins), ("score of a,", row.scores_a), ("score of b,", row.scores_b)):
+            numbers |= {f"{what} {name}": value for name, value in given.items()}
         for name, value in numbers.items():
             if not math.isfinite(value):
                 raise BadRow(f"{name} {value!r} is not finite")
         try:
-            "".join((row.prompt, row.generator_a, row.generator_b, *row.margins)).encode()
+            named = (*row.margins, *row.scores_a, *row.scores_b)
+            "".join((row.prompt, row.generator_a, row.generator_b, row.subset, *named)).encode()
         except UnicodeEncodeError as error:
             raise BadRow(f"its text is not valid Unicode: {error}") from error
 

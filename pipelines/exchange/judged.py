@@ -17,7 +17,7 @@ from infra.store.runs import artifact_of, nodes_of, read_runs, run_named
 from pipelines.exchange.formats import format_named
 from pipelines.exchange.pairs import Layout, PairWithMedia
 from pipelines.schemas.samples import Clip, Picture
-from pipelines.schemas.votes import DimensionMargin, Preference
+from pipelines.schemas.votes import DimensionMargin, PairSubset, Preference
 
 LABELS = ("label", "import_labels")
 PICTURES = {"render": Picture, "import": Picture, "import_clips": Clip}
@@ -35,11 +35,14 @@ class Judged:
     ties: int = 0
     written: int = 0
     _margins: pa.Table = field(init=False)
+    _subsets: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
         empty = self.labels.table(Preference, ["id"]).slice(0, 0)
         there = "dimensions" in self.labels.record.tables
         self._margins = self.labels.table(DimensionMargin, name="dimensions") if there else empty
+        named = self.labels.table(PairSubset, name="subsets") if "subsets" in self.labels.record.tables else None
+        self._subsets = {} if named is None else dict(zip(*(column.to_pylist() for column in named.columns), strict=True))
 
     @property
     def medium(self) -> str:
@@ -50,6 +53,11 @@ class Judged:
     def dimensions(self) -> list[str]:
         """The dimensions in which any pair has a margin."""
         return sorted(self._margins["dimension"].unique().to_pylist()) if self._margins.num_rows else []
+
+    @property
+    def subsets(self) -> bool:
+        """Whether a pair names its part of the data set."""
+        return bool(self._subsets)
 
     def pairs(self, *, ties: bool) -> Iterator[PairWithMedia]:
         """The pairs in the order of their pictures' files; ties are left out and counted unless they are wanted."""
@@ -87,6 +95,7 @@ class Judged:
                 a=data["a"][number]["bytes"].as_py(),
                 b=data["b"][number]["bytes"].as_py(),
                 margins=margins.get(row["id"], {}),
+                subset=self._subsets.get(row["id"], ""),
             )
 
 
@@ -134,7 +143,7 @@ def write_judged(found: Judged, out: Path, *, format: str, renamed: Mapping[str,
     temporary.mkdir(parents=True)
     try:
         pairs = found.pairs(ties=kind.ties)
-        kind.write(pairs, temporary, layout=Layout(found.medium, found.dimensions, renamed))
+        kind.write(pairs, temporary, layout=Layout(found.medium, found.dimensions, found.subsets, renamed))
         if not found.written:
             raise ConfigError(f"there is no pair to write; {found.ties} ties, which {kind.name} cannot hold")
         if out.is_dir():

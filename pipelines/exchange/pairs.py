@@ -47,6 +47,11 @@ class Row:
     generator_b: str = UNKNOWN
     margins: Mapping[str, float] = field(default_factory=dict)
     """By how much a is better than b in each dimension."""
+    subset: str = ""
+    """Part of the data set that the pair belongs to ("text rendering"), "" if the files name none."""
+    scores_a: Mapping[str, float] = field(default_factory=dict)
+    """Scores of a by itself in each dimension, higher is better."""
+    scores_b: Mapping[str, float] = field(default_factory=dict)
     own: str = ""
     """The data set's own id of the pair, "" if it has none. A second row with the same id is an error."""
 
@@ -74,6 +79,7 @@ class PairWithMedia:
     a: bytes
     b: bytes
     margins: Mapping[str, float] = field(default_factory=dict)
+    subset: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,8 @@ class Layout:
     """Kind of sample: image or video."""
     dimensions: Sequence[str] = ()
     """Every dimension in which a pair may have a margin."""
+    subsets: bool = False
+    """Whether pairs name the part of the data set that they belong to."""
     renamed: Mapping[str, str] = field(default_factory=dict)
     """A column's name in the files, by the format's name of it."""
 

@@ -1,8 +1,10 @@
 """Salon's own format: Parquet that `datasets.load_dataset` opens as pictures or clips, and a card.
 
 prompt; image_a, image_b (or video_a, video_b): struct<bytes, path> or bytes; choice: a, b or tie. Optional: id, agreement
-(share of the voters who made this choice), score (log-odds of a over b), generator_a, generator_b, and a column
-margin_NAME for each dimension: reward of a minus that of b, or +1, 0, -1. It holds all that Salon stores about a pair.
+(share of the voters who made this choice), score (log-odds of a over b), generator_a, generator_b, subset (part of the
+data set), and for each dimension a column margin_NAME (reward of a minus that of b, or +1, 0, -1) and columns score_a_NAME
+and score_b_NAME (the score of each sample by itself; NAME is overall where there is one score). Scores are read and not
+written.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from pipelines.exchange.pairs import UNKNOWN, BadRow, Layout, PairWithMedia, Row
 from pipelines.exchange.records import Records, SourceRecord, media_of, number_of, text_of
 
 MARGIN = "margin_"
+OWN_SCORES = {side: f"score_{side}_" for side in "ab"}
+SUBSET = "subset"
 
 
 @dataclass(frozen=True)
@@ -58,18 +62,22 @@ class Salon(Records):
     """Salon's own format, as the module describes it."""
 
     name: ClassVar = "salon"
-    silent: ClassVar = "nothing: it holds all that Salon stores about a pair"
+    silent: ClassVar = "scores of single samples"
     columns: ClassVar = (
         *("id", "prompt", "image_a", "image_b", "video_a", "video_b", "choice"),
-        *("agreement", "score", "generator_a", "generator_b"),
+        *("agreement", "score", "generator_a", "generator_b", SUBSET),
     )
     endings: ClassVar = (".parquet",)
     required: ClassVar = ("prompt", "choice")
     media: ClassVar = ("image_a", "image_b", "video_a", "video_b")
 
     def knows(self, column: str) -> bool:
-        """True for the columns and for margins of any dimension."""
-        return column in self.columns or column.startswith(MARGIN)
+        """True for the columns, and for margins and scores of any dimension."""
+        return column in self.columns or column.startswith((MARGIN, *OWN_SCORES.values()))
+
+    def writes(self, column: str) -> bool:
+        """True for every column but the scores."""
+        return self.knows(column) and not column.startswith(tuple(OWN_SCORES.values()))
 
     def pairs(self, record: SourceRecord) -> Iterable[Row]:
         """One pair per record."""
@@ -77,7 +85,6 @@ class Salon(Records):
         if not medium:
             raise BadRow("it has neither image_a and image_b nor video_a and video_b")
         agreement = number_of(record, "agreement")
-        margins = {name.removeprefix(MARGIN): number_of(record, name) for name in record.values if name.startswith(MARGIN)}
         yield Row(
             place=record.place,
             number=record.number,
@@ -89,14 +96,17 @@ class Salon(Records):
             score=number_of(record, "score"),
             generator_a=text_of(record, "generator_a") or UNKNOWN,
             generator_b=text_of(record, "generator_b") or UNKNOWN,
-            margins={name: margin for name, margin in margins.items() if margin is not None},
+            margins=numbers_of(record, MARGIN),
+            subset=text_of(record, SUBSET),
+            scores_a=numbers_of(record, OWN_SCORES["a"]),
+            scores_b=numbers_of(record, OWN_SCORES["b"]),
             own=text_of(record, "id"),
         )
 
     def write(self, pairs: Iterable[PairWithMedia], folder: Path, *, layout: Layout) -> None:
         """Writes Parquet files and the card."""
         medium, dimensions = layout.medium, layout.dimensions
-        schema = schema_with(dimensions, medium=medium)
+        schema = schema_with(dimensions, medium=medium, subsets=layout.subsets)
         counted = {"a": 0, "b": 0, "tie": 0}
         makers: set[str] = set()
         with ParquetFiles(folder / "data", schema, renamed=layout.renamed) as files:
@@ -116,16 +126,24 @@ class Salon(Records):
                         "generator_b": pair.generator_b,
                     }
                     | {f"{MARGIN}{name}": pair.margins.get(name) for name in dimensions}
+                    | ({SUBSET: pair.subset or None} if layout.subsets else {})
                 )
         text = card(counted, generators=sorted(makers), layout=layout)
         (folder / "README.md").write_text(text, encoding="utf-8")
 
 
-def schema_with(dimensions: Sequence[str], *, medium: str) -> pa.Schema:
+def numbers_of(record: SourceRecord, prefix: str) -> dict[str, float]:
+    """Numbers of the columns whose names begin so, by the rest of the name; those that are empty are left out."""
+    found = {name.removeprefix(prefix): number_of(record, name) for name in record.values if name.startswith(prefix)}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def schema_with(dimensions: Sequence[str], *, medium: str, subsets: bool) -> pa.Schema:
     """The columns of a data set with these dimensions; the metadata marks pictures and clips for Hugging Face."""
     base = schema_of(PicturePair if medium == "image" else ClipPair)
     features = json.loads(base.metadata[b"huggingface"])
-    for name in dimensions:
-        base = base.append(pa.field(f"{MARGIN}{name}", pa.float64(), nullable=True))
-        features["info"]["features"][f"{MARGIN}{name}"] = {"dtype": "float64", "_type": "Value"}
+    added = [(f"{MARGIN}{name}", pa.float64(), "float64") for name in dimensions]
+    for name, kind, written in [*added, *([(SUBSET, pa.string(), "string")] if subsets else [])]:
+        base = base.append(pa.field(name, kind, nullable=True))
+        features["info"]["features"][name] = {"dtype": written, "_type": "Value"}
     return base.with_metadata({"huggingface": json.dumps(features, sort_keys=True)})

@@ -194,8 +194,9 @@ class Claims(TableStage):
         del inputs
         return len(MEASURES) * sum(len(claim.noises) for claim in self.claims)
 
-    def demand(self) -> str:
+    def demand(self, inputs: Inputs) -> str:
         """The expected wall time of the whole laboratory."""
+        del inputs
         trials = self.trials
         data = SECONDS_TO_START + SECONDS_PER_CAPTION * trials.grammar.train * 2 / trials.resources.workers
         whole = data + trials.expected_seconds()

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 from actors.training.engines.engine import EngineOptions
 from actors.training.launch import Halt, here
 from actors.training.options import TrainerOptions
-from actors.training.trainer import EXPORT, Training, read_curve, train
+from actors.training.trainer import EXPORT, Training, train
 from infra.dag.stage import Places
 from infra.identity import canonical, seed_of
 from infra.store.artifacts import RowReader
@@ -34,10 +34,12 @@ from pipelines.miniature.world.checker import check
 from pipelines.miniature.world.grammar import Expectation
 from pipelines.models.adapter import Full, Start
 from pipelines.models.generators.generator import Request
+from pipelines.schemas.curves import ends
 from pipelines.stages.arena import Arena
 from pipelines.training.data import TrainingData
 from pipelines.training.noise import NoiseDraws
 from pipelines.training.preference import PolicySpec, PreferenceObjective
+from pipelines.training.stage import curve_of
 
 PHASES = TypeAdapter(tuple[Phase, ...])
 TIMES: TypeAdapter[TimeSampler] = TypeAdapter(TimeSampler)
@@ -139,9 +141,7 @@ class TrialWorker:
             except Halt as reason:
                 return TrainingOutcome(None, used, str(reason), None)
             start = Start(checkpoint / EXPORT, Full())
-            curve = read_curve(checkpoint)
-            last = [row["implicit_accuracy"] for row in curve[-max(1, len(curve) // 10) :]]
-            accuracy = sum(last) / len(last)
+            _, accuracy = ends(list(curve_of(checkpoint)))["implicit_accuracy"]
         assert start is not None, "a candidate has a phase"
         return TrainingOutcome(self.base.tuned(Folder(path=str(start.folder)), adapter="full"), used, "", accuracy)
 

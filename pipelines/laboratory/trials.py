@@ -162,8 +162,9 @@ class Trials(RowStage):
         examples = self.steps * length * self.batch
         return sum(phase.share * examples * passes(phase.method) * SECONDS_PER_PASS for phase in phases)
 
-    def demand(self) -> str:
+    def demand(self, inputs: Inputs) -> str:
         """The expected wall time of all its rows."""
+        del inputs
         return in_minutes(self.expected_seconds(), self.resources.workers)
 
 

@@ -6,7 +6,8 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from pipelines.schemas.curves import Curve, ends, last_step
 
 CARD = "README.md"
 
@@ -65,16 +66,14 @@ def model_card(
     return "\n\n".join(parts) + "\n"
 
 
-def summary(curve: Sequence[Mapping[str, Any]], *, metrics: Sequence[str]) -> list[dict[str, object]]:
-    """Means over the first and the last tenth of a training's steps, one row per metric measured there."""
-    tenth = max(1, len(curve) // 10)
-    rows: list[dict[str, object]] = []
-    for name in metrics:
-        ends = [[row[name] for row in part if row.get(name) is not None] for part in (curve[:tenth], curve[-tenth:])]
-        if all(ends):
-            first, last = (sum(values) / len(values) for values in ends)
-            rows.append({"training metric": name, "first tenth": first, "last tenth": last, "steps": len(curve)})
-    return rows
+def summary(curve: Sequence[Curve]) -> list[dict[str, object]]:
+    """Means over the first and the last tenth of a training's steps, one row per metric that was measured in both."""
+    steps = last_step(curve)
+    return [
+        {"training metric": metric, "first tenth": first, "last tenth": last, "steps": steps}
+        for metric, (first, last) in ends(curve).items()
+        if first is not None and last is not None
+    ]
 
 
 def escape(text: str) -> str:

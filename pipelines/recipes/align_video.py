@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import Field
 
 from pipelines.recipes.parts.alignment import Brought, Tuning, align, chosen_models
-from pipelines.recipes.parts.offline import Setup
+from pipelines.recipes.parts.setup import Setup
 from pipelines.stages.gate import ApplyGate
 
 

@@ -2,8 +2,10 @@
 
 2,000 steps of 2,048 pairs of Pick-a-Pic v2 (ArenaPO, section 5.1); all else "identical to Diffusion-DPO". That has two
 readings. Diffusion-DPO's public launchers have a rate of 1e-8 per pair of the batch (2.048e-5), beta 5,000 and weight decay
-0.01 for both models, with AdamW and 500 steps of warm-up for SD1.5, Adafactor and 200 for SDXL: the default here. Its text
-has a rate of (2000 / beta) 2.048e-8 (`--rate paper`), at which 2,000 steps of AdamW move no weight by more than 4.1e-5.
+0.01 for both models, with AdamW and 500 steps of warm-up for SD1.5, Adafactor and 200 for SDXL; they leave out a fifth of
+the texts, exchange left and right of half of the pairs, and crop squares in the middle: the default here. Its text has a
+rate of (2000 / beta) 2.048e-8 (`--rate paper`), at which 2,000 steps of AdamW move no weight by more than 4.1e-5. The
+launchers sample latents from the posterior of the VAE; Salon encodes once, and takes the mean.
 
 The coefficient c of the gap is searched on a grid in the paper; its value is missing from the text we have, so it is a
 flag. `--form sft | mapo | kto`, or `dspo | sdpo | diffusion_dpo` with `--gap none`, are the paper's baselines at the same
@@ -12,7 +14,7 @@ budget; `--gap 2` is the uniform margin 2.0 of its Table 5, which replaces the g
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -27,7 +29,8 @@ from pipelines.algorithms.preference.mapo import MaPO
 from pipelines.algorithms.preference.margin import Margin
 from pipelines.algorithms.preference.methods import AnyMethod
 from pipelines.algorithms.preference.sft import SFT
-from pipelines.recipes.parts.offline import Run, Setup, Source, stage
+from pipelines.recipes.parts.offline import Run, Source, stage
+from pipelines.recipes.parts.setup import Setup
 
 Form = Literal["sft", "mapo", "diffusion_dpo", "dspo", "sdpo", "kto"]
 Gap = Literal["arena", "reward"] | Annotated[float, Field(ge=0, allow_inf_nan=False)] | None
@@ -36,6 +39,7 @@ PAIRS = 851_293  # of Pick-a-Pic v2's training split, ties dropped
 SIDES = {"sd15": 512, "sdxl": 1024}
 WARM_UP = {"sd15": 500, "sdxl": 200}
 BATCH, BETA = 2048, 5000.0
+CAPTION_DROPOUT = 0.2
 RATE_PER_PAIR = 1e-8
 WITH_MARGIN = ("diffusion_dpo", "dspo", "sdpo")
 
@@ -76,8 +80,9 @@ def arenapo(
     gap: Annotated[
         Gap,
         Field(
-            description="quality gap of a pair, of which its margin is made where the form has one: arena, reward (a "
-            "reward model's lead), a number (one gap for all pairs, on the arena's scale), or none"
+            description="quality gap of a pair, of which its margin is made where the form has one: arena, reward (the "
+            "lead in a reward model's scores: columns score_a_overall and score_b_overall of the files), a number (one "
+            "gap for all pairs, on the arena's scale), or none"
         ),
     ] = "arena",
     scale: Annotated[float, Field(ge=0, description="coefficient c: the margin is c times the gap")] = 0.1,
@@ -102,6 +107,7 @@ def arenapo(
         Literal["adamw", "adafactor"] | None, Field(description="adamw for sd15 and adafactor for sdxl by default")
     ] = None,
     adapter: Annotated[Literal["full", "lora"], Field(description="what is trained: all weights, or a LoRA")] = "full",
+    flips: Annotated[bool, Field(description="exchange left and right of half of the pairs")] = True,
     source: Source = Source(),
     setup: Setup = Setup(),
 ) -> Stage:
@@ -110,9 +116,11 @@ def arenapo(
         raise ConfigError(f"--dspo-sums: {form} has no such beta; choose --form dspo")
     margin = _margin(form, gap, scale)
     method = _method(form, margin=margin, beta=beta, sums=dspo_sums)
-    data = source.data(
-        expected=PAIRS, area=SIDES[model] ** 2, arena=margin is not None and margin.scale > 0 and margin.gap == "arena"
-    )
+    rated = margin is not None and margin.scale > 0 and margin.gap == "arena"
+    given: dict[str, Any] = {}
+    if margin is not None and margin.scale > 0 and margin.gap == "reward":
+        given = {"scores": "pairs", "use_of_scores": "--gap reward", "instead_of_scores": "choose another --gap"}
+    data = source.data(expected=PAIRS, area=SIDES[model] ** 2, square=True, flips=flips, arena=rated, **given)
     kl = method.beta if isinstance(method, DiffusionDPO | KTO) else BETA
     chosen = optimizer or ("adafactor" if model == "sdxl" else "adamw")
     run = Run(
@@ -120,6 +128,7 @@ def arenapo(
         batch=BATCH,
         learning_rate=RATE_PER_PAIR * BATCH if rate == "launcher" else 2000 / kl * 2.048e-8,
         warm_up=WARM_UP[model],
+        caption_dropout=CAPTION_DROPOUT,
         optimizer=Adafactor(weight_decay=0.01) if chosen == "adafactor" else AdamW(betas=(0.9, 0.999), weight_decay=0.01),
     ).of(source)
     return stage(source.model(model, adapter), data, method, run, setup=setup, label=form)

@@ -7,7 +7,7 @@ alignment), or one of them alone (single-dimensional).
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -19,7 +19,8 @@ from pipelines.algorithms.preference.rwr import RWR
 from pipelines.algorithms.preference.scalarisation import Linear
 from pipelines.algorithms.preference.sft import SFT
 from pipelines.recipes.parts.model import ClipModel
-from pipelines.recipes.parts.offline import Run, Setup, Source, stage
+from pipelines.recipes.parts.offline import Run, Source, stage
+from pipelines.recipes.parts.setup import Setup
 
 PAIRS = 182_000  # annotated triplets of the paper's table 1
 DIMENSIONS = ("VQ", "MQ", "TA")
@@ -30,7 +31,17 @@ RUN = Run(steps=PAIRS // BATCH, epochs=1.0, batch=BATCH, learning_rate=5e-6, sca
 
 def flow_dpo_video(
     *,
-    method: Annotated[Literal["flow_dpo", "flow_dpo_time", "rwr", "sft"], Field(description="the loss")] = "flow_dpo",
+    method: Annotated[
+        Literal["flow_dpo", "flow_dpo_time", "rwr", "sft"],
+        Field(description="loss; rwr weighs every clip by its own score, and uses no labels"),
+    ] = "flow_dpo",
+    scores: Annotated[
+        Literal["pairs", "labels"] | None,
+        Field(
+            description="each clip's own scores, which rwr needs: pairs (columns score_a_NAME and score_b_NAME of the "
+            "files; rwr's default) or labels (fitted to the labels within a prompt, with --overall)"
+        ),
+    ] = None,
     dimensions: Annotated[tuple[str, ...], Field(description="NAME or NAME=WEIGHT, all three by default")] = DIMENSIONS,
     overall: Annotated[bool, Field(description="learn from the overall label, not from dimensions")] = False,
     model: Annotated[ClipModel, Field(description="generator of clips")] = "wan2.1-1.3b",
@@ -41,7 +52,14 @@ def flow_dpo_video(
 ) -> Stage:
     """import_clips -> encode -> examples -> tune."""
     alignment = None if overall else Linear(weights=weights_of(dimensions))
-    data = source.data(expected=PAIRS, area=AREA, clips=True, frames=frames, alignment=alignment)
+    if scores == "labels" and not overall:
+        raise ConfigError("--scores labels: they say which clip is better, and not in which dimension; add --overall")
+    if scores is None and method == "rwr":
+        scores = "pairs"
+    given: dict[str, Any] = {"alignment": alignment, "scores": scores}
+    given["use_of_scores"] = "--method rwr" if method == "rwr" else "--scores pairs"
+    given["instead_of_scores"] = "fit scores to the labels with --overall --scores labels"
+    data = source.data(expected=PAIRS, area=AREA, clips=True, frames=frames, **given)
     losses: dict[str, AnyMethod] = {
         "flow_dpo": FlowDPO(beta=beta),
         "flow_dpo_time": FlowDPO(beta=beta, weighting="(1-t)^2"),

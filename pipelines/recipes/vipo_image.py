@@ -2,8 +2,8 @@
 
 The paper's settings by model; learning rates are its base rates times the batch. alpha is 0, since nothing in [-1, 1] made
 a difference on these data; noisy data without the first stage are the recipe `vipo_pickapic`. Policy and reference of the
-second stage are the first one's result. The
-paper trains SD1.5 on the 800,000 pairs without text rendering: leave that subset out of the folder of pairs.
+second stage are the first one's result. As in
+the paper, SD1.5 learns from the 800,000 pairs without text rendering: pairs whose column `subset` says so are left out.
 
 The paper does not train FLUX.2 [klein], Qwen-Image and Z-Image: they get FLUX.1's settings, which nothing has shown to be
 the best for them.
@@ -24,10 +24,12 @@ from pipelines.algorithms.preference.flow_dpo import FlowDPO
 from pipelines.algorithms.preference.polynomial import AutoAlpha, FixedAlpha
 from pipelines.algorithms.preference.sft import SFT
 from pipelines.recipes.parts.model import PictureModel
-from pipelines.recipes.parts.offline import Run, Setup, Source, stage
+from pipelines.recipes.parts.offline import Run, Source, stage
+from pipelines.recipes.parts.setup import Setup
 
 PAIRS = 1_000_000  # of ViPO-Image-1M
 WITHOUT_TEXT = 800_000  # of those, without text rendering
+TEXT_RENDERING = "text rendering"
 LIKE_FLUX = ("flux.1-dev", "flux.2-klein-4b", "flux.2-klein-9b", "qwen-image", "z-image")
 SIDES = {"sd15": 512, "sdxl": 1024, "sd3.5-medium": 1024, **dict.fromkeys(LIKE_FLUX, 1024)}
 SFT_RUNS = {
@@ -61,7 +63,7 @@ def vipo_image(
     """import -> encode -> examples -> tune[sft] -> tune[poly]."""
     chosen = source.model(model, adapter)
     expected = WITHOUT_TEXT if model == "sd15" else PAIRS
-    data = source.data(expected=expected, area=SIDES[model] ** 2)
+    data = source.data(expected=expected, area=SIDES[model] ** 2, without=(TEXT_RENDERING,) if model == "sd15" else ())
     run, alone = SFT_RUNS[model].of(source, last=False), setup.without_draws()
     first = stage(chosen, data, SFT(), run, setup=alone, label="sft", guidance=guidance) if sft else None
     form = DiffusionDPO if chosen.diffusion else FlowDPO

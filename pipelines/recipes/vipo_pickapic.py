@@ -16,7 +16,8 @@ from actors.training.engines.engine import AdamW
 from infra.dag.stage import Stage
 from pipelines.algorithms.preference.diffusion_dpo import DiffusionDPO
 from pipelines.algorithms.preference.polynomial import AutoAlpha, FixedAlpha
-from pipelines.recipes.parts.offline import Run, Setup, Source, stage
+from pipelines.recipes.parts.offline import Run, Source, stage
+from pipelines.recipes.parts.setup import Setup
 
 PAIRS = 851_293  # of Pick-a-Pic v2's training split, ties dropped
 BASE_RATE = 4e-9  # per pair of a step

@@ -16,7 +16,8 @@ from infra.dag.stage import Stage
 from pipelines.algorithms.preference.flow_dpo import FlowDPO
 from pipelines.algorithms.preference.polynomial import AutoAlpha, FixedAlpha
 from pipelines.recipes.parts.model import ClipModel
-from pipelines.recipes.parts.offline import Run, Setup, Source, stage
+from pipelines.recipes.parts.offline import Run, Source, stage
+from pipelines.recipes.parts.setup import Setup
 
 PAIRS = 300_000  # of ViPO-Video-300K
 AREA = 720 * 1280

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from infra.store.tables import Image, Video
+from pipelines.schemas.curves import Curve
 from pipelines.schemas.evaluation import EvaluationSummary, GateReason
-from pipelines.schemas.training import RewardAccuracy, RewardStep, TuneStep
+from pipelines.schemas.training import RewardAccuracy
 from pipelines.schemas.votes import JurorStatistics, Rating
 
 
@@ -92,8 +93,8 @@ class ReportData:
     jurors: Sequence[JurorStatistics] = ()
     labels: LabelCounts = LabelCounts()
     reward_accuracy: Sequence[RewardAccuracy] = ()
-    reward_steps: Sequence[RewardStep] = ()
-    tune_steps: Sequence[TuneStep] = ()
+    reward_curve: Sequence[Curve] = ()
+    tune_curve: Sequence[Curve] = ()
     summary: Sequence[EvaluationSummary] = ()
     gallery: Gallery = Gallery()
     gate: Sequence[GateReason] = ()

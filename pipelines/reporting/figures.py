@@ -41,7 +41,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Curve:
+class Series:
     """Values over steps; `kind` is the class of its colour: one or two."""
 
     name: str
@@ -82,27 +82,27 @@ def _vertical_grid(x: Scale, top: float, bottom: float) -> list[Markup]:
     return parts
 
 
-def thinned(curve: Curve) -> Curve:
+def thinned(curve: Series) -> Series:
     """At most POINTS finite points: means of equal bins."""
     kept = [(s, v) for s, v in zip(curve.steps, curve.values, strict=True) if math.isfinite(v)]
     size = max(1, math.ceil(len(kept) / POINTS))
     bins = [kept[k : k + size] for k in range(0, len(kept), size)]
     steps = [sum(s for s, _ in b) / len(b) for b in bins]
     values = [sum(v for _, v in b) / len(b) for b in bins]
-    return Curve(curve.name, steps, values, curve.kind)
+    return Series(curve.name, steps, values, curve.kind)
 
 
-def smoothed(curve: Curve) -> Curve:
+def smoothed(curve: Series) -> Series:
     """Centred running mean over a tenth of the points."""
     reach = max(1, len(curve.values) // 20)
     means = []
     for place in range(len(curve.values)):
         near = curve.values[max(0, place - reach) : place + reach + 1]
         means.append(sum(near) / len(near))
-    return Curve(curve.name, curve.steps, means, curve.kind)
+    return Series(curve.name, curve.steps, means, curve.kind)
 
 
-def curves(many: Sequence[Curve], *, title: str, axis: str = "step", reference: float | None = None) -> Markup:
+def curves(many: Sequence[Series], *, title: str, axis: str = "step", reference: float | None = None) -> Markup:
     """Values over steps, faint, and their running mean, strong. Names are written where there are two or more."""
     width, height = 330.0, 210.0
     raw = [thinned(curve) for curve in many]
@@ -125,7 +125,7 @@ def curves(many: Sequence[Curve], *, title: str, axis: str = "step", reference: 
     return figure(width, height, parts, title=_described(title, raw))
 
 
-def _described(title: str, many: Sequence[Curve]) -> str:
+def _described(title: str, many: Sequence[Series]) -> str:
     """Alternative text: where each curve starts and ends."""
     ends = []
     for curve in many:
@@ -143,7 +143,7 @@ def _horizontal_grid(y: Scale, left: float, right: float) -> list[Markup]:
     return parts
 
 
-def _path(curve: Curve, x: Scale, y: Scale, kind: str) -> Markup:
+def _path(curve: Series, x: Scale, y: Scale, kind: str) -> Markup:
     points = [f"{number(x(s))} {number(y(v))}" for s, v in zip(curve.steps, curve.values, strict=True)]
     if len(points) == 1:
         return element("circle", cx=x(curve.steps[0]), cy=y(curve.values[0]), r=3.0, class_=kind.replace("curve", "dot"))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipelines.reporting.data import ReportData
 from pipelines.reporting.text import count, fixed, percent, plural, signed
+from pipelines.schemas.curves import ends
 from pipelines.schemas.evaluation import EvaluationSummary, GateReason
 from pipelines.schemas.votes import JurorStatistics
 
@@ -147,22 +148,28 @@ def _reward(data: ReportData) -> list[str]:
 
 
 def _training(data: ReportData) -> list[str]:
+    """What the curve says against the training; a metric that it does not have says nothing."""
     sentences = []
-    broken = [s.step for s in data.tune_steps if not math.isfinite(s.loss)]
+    broken = sorted(row.step for row in data.tune_curve if row.metric == "loss" and not math.isfinite(row.value))
     if broken:
         sentences.append(f"the loss is not finite in {plural(len(broken), 'step')}, first in step {broken[0]}")
-    last = list(data.tune_steps)[-max(1, len(data.tune_steps) // 10) :]
-    if last:
-        mean = sum(s.implicit_accuracy for s in last) / len(last)
-        if not mean > 0.5:
-            sentences.append(f"implicit accuracy over the last tenth of the steps is {fixed(mean)}, no better than chance")
-        risen = sum(s.winner_error for s in last) / len(last) - data.tune_steps[0].winner_error
-        fallen = sum(s.loser_error for s in last) / len(last) - data.tune_steps[0].loser_error
-        if risen > 0 and fallen > 0:
-            sentences.append(
-                f"the error grew on winners ({signed(risen, 4)}) as on losers ({signed(fallen, 4)}) since the first step"
-            )
+    found = ends(data.tune_curve)
+    _, accuracy = found.get("implicit_accuracy", (None, None))
+    if accuracy is not None and not accuracy > 0.5:
+        sentences.append(f"implicit accuracy over the last tenth of the steps is {fixed(accuracy)}, no better than chance")
+    won, lost = (_change(found, f"{side}_error") for side in ("winner", "loser"))
+    if won is not None and lost is not None and won > 0 and lost > 0:
+        sentences.append(
+            f"the error grew on winners ({signed(won, 4)}) as on losers ({signed(lost, 4)}) from the first to the last "
+            "tenth of the steps"
+        )
     return sentences
+
+
+def _change(found: Mapping[str, tuple[float | None, float | None]], metric: str) -> float | None:
+    """Mean over the last tenth of the steps minus that over the first; None where one is missing."""
+    first, last = found.get(metric, (None, None))
+    return None if first is None or last is None else last - first
 
 
 def _quarantined(data: ReportData) -> list[str]:

@@ -16,9 +16,14 @@ from markupsafe import Markup
 from pipelines.reporting import figures, findings, text
 from pipelines.reporting.dag_figure import dag
 from pipelines.reporting.data import GalleryEntry, GalleryPicture, ReportData
-from pipelines.reporting.figures import Curve, Estimate
+from pipelines.reporting.figures import Estimate, Series
 from pipelines.reporting.pictures import Shown, embed
+from pipelines.schemas.curves import Curve, by_metric, last_step
 from pipelines.schemas.evaluation import EvaluationSummary
+
+CHANCE = 0.5  # the accuracy of a coin
+TOGETHER = {"winner_error": "loser_error"}
+"""Metrics of a training that are drawn in one figure, the second in the second colour."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ def render_report(data: ReportData) -> str:
         limits=findings,
         drawn=_figures(data),
         duel=_duels(data),
+        tune_steps=last_step(data.tune_curve),
         generators=[rating.generator for rating in ranked(data)],
         ranked=ranked(data),
         several_dimensions=len({juror.dimension for juror in data.jurors}) > 1,
@@ -115,8 +121,8 @@ def _figures(data: ReportData) -> dict[str, Any]:
         "measures": [_measure_figures(data, arm) for arm in dict.fromkeys(s.arm for s in data.summary)],
         "gaps": figures.histogram(data.gaps, title="Posterior gaps of the pairs", axis="gap of the pair, rating's scale"),
         "accuracy": figures.by_noise(accuracy, places, title="Reward model's accuracy by noise level", reference=0.5),
-        "tune": _tune_curves(data),
-        "reward": _reward_curves(data),
+        "tune": _training_curves(data.tune_curve),
+        "reward": _training_curves(data.reward_curve),
     }
 
 
@@ -147,29 +153,24 @@ def _estimate(name: str, s: EvaluationSummary) -> Estimate:
     return Estimate(name, value, low, high)
 
 
-def _tune_curves(data: ReportData) -> list[Markup]:
-    steps = [s.step for s in data.tune_steps]
+def _training_curves(rows: Sequence[Curve]) -> list[Markup]:
+    """A figure for every metric there is, the members of a pair together in one."""
+    many = by_metric(rows)
+    beside = {loser: winner for winner, loser in TOGETHER.items() if winner in many and loser in many}
 
-    def curve(name: str, kind: str = "one") -> Curve:
-        return Curve(name.replace("_", " "), steps, [getattr(s, name) for s in data.tune_steps], kind)
+    def series(name: str, kind: str = "one") -> Series:
+        return Series(_spoken(name), [row.step for row in many[name]], [row.value for row in many[name]], kind)
 
-    drawn = [
-        figures.curves([curve("loss")], title="loss"),
-        figures.curves([curve("implicit_accuracy")], title="implicit accuracy", reference=0.5),
-        figures.curves([curve("winner_error"), curve("loser_error", "two")], title="velocity error"),
-    ]
-    there = [name for name in ("drift", "error_drift") if all(getattr(s, name) is not None for s in data.tune_steps)]
-    rest = (*there[:1], "gradient_norm", "learning_rate")
-    return drawn + [figures.curves([curve(name)], title=name.replace("_", " ")) for name in rest]
+    drawn = []
+    for name in many:
+        if name in beside:
+            continue
+        second = [series(loser, "two") for loser, winner in beside.items() if winner == name]
+        title = _spoken(name) + (f" and {_spoken(TOGETHER[name])}" if second else "")
+        reference = CHANCE if name.endswith("accuracy") else None
+        drawn.append(figures.curves([series(name), *second], title=title, reference=reference))
+    return drawn
 
 
-def _reward_curves(data: ReportData) -> list[Markup]:
-    steps = [s.step for s in data.reward_steps]
-    return [
-        figures.curves([Curve("loss", steps, [s.loss for s in data.reward_steps])], title="loss"),
-        figures.curves(
-            [Curve("accuracy", steps, [s.accuracy for s in data.reward_steps])],
-            title="accuracy in the batch",
-            reference=0.5,
-        ),
-    ]
+def _spoken(name: str) -> str:
+    return name.replace("_", " ")

@@ -1,4 +1,4 @@
-"""Tables of training: examples, reference errors, curves, accuracies."""
+"""Tables of training: examples, reference errors, accuracies; curves are in `schemas.curves`."""
 
 from __future__ import annotations
 
@@ -28,15 +28,6 @@ class RewardScore:
     dimension: str
     winner: float  # logit; of a tie, picture A
     loser: float
-
-
-@dataclass(frozen=True)
-class RewardStep:
-    """One optimiser step of the reward model."""
-
-    step: int
-    loss: float
-    accuracy: float
 
 
 @dataclass(frozen=True)
@@ -73,20 +64,3 @@ class MeasuredReference:
     draw: int  # 0, 1, … below the number of draws
     winner: float  # per-sample mean squared error, fp32
     loser: float
-
-
-@dataclass(frozen=True)
-class TuneStep:
-    """One optimiser step of preference tuning."""
-
-    step: int
-    loss: float
-    implicit_accuracy: float  # share of pairs the policy prefers the right way round, equals half
-    winner_error: float  # mean squared error of the policy's prediction
-    loser_error: float
-    error_drift: float | None  # policy's minus reference's error, mean of both: above 0 it denoises worse
-    drift: float | None  # mean squared difference to the reference's predictions, where there are any
-    alpha: float | None  # of an automatic polynomial term
-    kl: float | None  # batch mean that Diffusion-KTO subtracts
-    gradient_norm: float  # before clipping
-    learning_rate: float

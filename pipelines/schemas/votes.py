@@ -63,6 +63,14 @@ class DimensionMargin:
 
 
 @dataclass(frozen=True)
+class PairSubset:
+    """The part of its data set that an imported pair belongs to."""
+
+    pair_id: str
+    subset: str
+
+
+@dataclass(frozen=True)
 class JurorStatistics:
     """The audit of one juror in one dimension; shares in [0, 1], None where there was nothing to count."""
 

@@ -24,11 +24,13 @@ from infra.store.tables import Image, Video
 from pipelines.exchange.folder import listing_of, read_pairs
 from pipelines.exchange.formats import FormatName
 from pipelines.exchange.media import MediaReader, Place
+from pipelines.schemas.evaluation import Score
 from pipelines.schemas.samples import Clip
-from pipelines.schemas.votes import DimensionMargin, Preference
-from pipelines.stages.sources import Labels, Pictures
+from pipelines.schemas.votes import DimensionMargin, PairSubset, Preference
+from pipelines.stages.sources import Labels, Pictures, Scored
 
 SIDES = ("a", "b")
+SCORER, SCALE = "pairs", "as the files of pairs give it"
 
 
 class PairFiles(Config):
@@ -62,6 +64,11 @@ class PairFiles(Config):
     def batches(self) -> Iterator[pa.RecordBatch]:
         """A row a pair, without pictures (`pipelines.exchange.folder.SCHEMA`), as a stream."""
         return read_pairs(self.local, format=self.format, renamed=self.renamed)
+
+
+def subset_name(name: str) -> str:
+    """A subset's name as it is compared: "Text_Rendering" is "text rendering"."""
+    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
 
 
 def picture_id(pair_id: str, side: str) -> str:
@@ -164,11 +171,11 @@ class ImportedClips(ImportedPictures):
 
 
 class ImportedLabels(TableStage, Labels):
-    """Files of pairs in; their preferences out, margins by dimension beside."""
+    """Files of pairs in; their preferences out, margins by dimension and subsets beside."""
 
     name: ClassVar = "import_labels"
-    version: ClassVar = 3
-    tables: ClassVar[Mapping[str, type]] = {"dimensions": DimensionMargin}
+    version: ClassVar = 4
+    tables: ClassVar[Mapping[str, type]] = {"dimensions": DimensionMargin, "subsets": PairSubset}
     cheap: ClassVar = True
 
     pictures: ImportedPictures
@@ -185,7 +192,7 @@ class ImportedLabels(TableStage, Labels):
         there = context.table(self.pictures, ["id"])["id"].combine_chunks()
         table = pa.concat_tables([self._labels(batch, there) for batch in self.pictures.source.batches()]).sort_by("id")
         kept: list[str] = []
-        for batch in table.to_batches(max_chunksize=10_000):
+        for batch in table.drop_columns("subset").to_batches(max_chunksize=10_000):
             for row in batch.to_pylist():
                 place = f"{row.pop('file')} {row.pop('place')}".strip()
                 if error := row.pop("error"):
@@ -194,6 +201,8 @@ class ImportedLabels(TableStage, Labels):
                 kept.append(row["id"])
                 yield Preference(**row, votes_a=0, votes_b=0, votes_tie=0, votes_unparsable=0)
         context.emit("dimensions", self._margins(pa.array(kept, pa.string())))
+        part = table.filter(pc.and_(pc.is_null(table["error"]), pc.is_valid(table["subset"]))).select(["id", "subset"])
+        context.emit("subsets", (PairSubset(*row.values()) for batch in part.to_batches() for row in batch.to_pylist()))
 
     @staticmethod
     def _labels(batch: pa.RecordBatch, there: pa.Array) -> pa.Table:
@@ -204,7 +213,7 @@ class ImportedLabels(TableStage, Labels):
             broken = pc.invert(pc.is_in(sides[f"picture_{side}"], there))
             reason = f"its picture {side} was not imported; the errors of the pictures say why"
             error = pc.if_else(pc.and_(pc.is_null(error), broken), reason, error)
-        plain = ("choice", "agreement", "score", "generator_a", "generator_b", "file", "place")
+        plain = ("choice", "agreement", "score", "generator_a", "generator_b", "file", "place", "subset")
         return pa.table(
             {"id": batch["pair_id"], "prompt_id": prompt_ids(batch), "text": batch["prompt"], **sides, "error": error}
             | {name: batch[name] for name in plain}
@@ -230,3 +239,21 @@ class ImportedLabels(TableStage, Labels):
         if self.pictures.source.folder is None:
             return self.pictures.source.expected
         return inputs.table(self, ["id"]).num_rows
+
+
+class ImportedScores(TableStage, Scored):
+    """Files of pairs in; the scores that they give each picture or clip by itself out."""
+
+    name: ClassVar = "import_scores"
+
+    pictures: ImportedPictures
+
+    def run(self, context: Context) -> Iterator[Score]:
+        """A row for each picture and dimension that has a score, in the order of the files."""
+        del context
+        for batch in self.pictures.source.batches():
+            batch = batch.filter(pc.is_null(batch["error"]))
+            for side in SIDES:
+                for sample, scores in zip(named(batch, side).to_pylist(), batch[f"scores_{side}"].to_pylist(), strict=True):
+                    for dimension, value in sorted(scores) if scores else ():
+                        yield Score(row_id(sample, self.name, sample, dimension), sample, SCORER, dimension, value, SCALE)

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
+from infra.config import ConfigError
 from infra.dag.stage import Inputs, Places, RowStage, RunInputs, Stage, Worker
 from infra.identity import key_of, row_id
 from infra.store.tables import schema_of
@@ -112,6 +113,17 @@ class ReferenceErrors(RowStage):
     "Examples a forward pass."
     shard_rows: int = Field(512, ge=1)
     "Rows a file and a call."
+
+    def require(self, **wanted: Any) -> None:
+        """Raises ConfigError where a tune that uses these errors has other examples, another policy or other draws.
+
+        wanted: the tune's own options by name; its examples and its start by key.
+        """
+        ours = {"examples": self.examples.key, "start": self.start and self.start.key, "draws_seed": self.seed}
+        for name, theirs in wanted.items():
+            mine = ours[name] if name in ours else getattr(self, name)
+            if mine != theirs:
+                raise ConfigError(f"tune: {name} = {theirs!r}, but the cached errors have {mine!r}; make them agree")
 
     def cells(self, inputs: Inputs) -> pa.Table:
         """An example's columns, and the number of the draw; ties are measured too."""

@@ -63,8 +63,8 @@ class Report(TableStage):
             jurors=rows(self.labels, "jurors"),
             labels=gather.labels(preferences),
             reward_accuracy=sorted(rows(self.reward), key=lambda row: row.t) if self.reward else [],
-            reward_steps=rows(self.reward, "curve") if self.reward else [],
-            tune_steps=rows(self.tune),
+            reward_curve=rows(self.reward, "curve") if self.reward else [],
+            tune_curve=rows(self.tune),
             summary=rows(self.evaluate),
             gallery=choose.gallery(
                 evaluated(self.evaluate, context), context.lookup(pictures).take, per_task=self.gallery_per_task

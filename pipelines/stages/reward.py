@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,12 +14,11 @@ from pydantic import Field, model_validator
 
 from actors.device import CPU, CUDA
 from actors.training.engines.engine import EngineOptions
-from actors.training.launch import Loop, OnReport, fit, here
 from actors.training.options import TrainerOptions
-from actors.training.trainer import EXPORT, Training, read_curve, train
+from actors.training.trainer import EXPORT, Training
 from infra.config import ConfigError
 from infra.dag.stage import Context, TableStage
-from infra.identity import canonical, dumps, seed_of
+from infra.identity import seed_of
 from infra.store.tables import from_table
 from pipelines.algorithms.diffusion.flow import TimeSampler, UniformTimes
 from pipelines.algorithms.reward.bradley_terry import BradleyTerry, BradleyTerryTies
@@ -30,20 +27,22 @@ from pipelines.models.rewards.reward import RewardModel
 from pipelines.models.rewards.task_tokens import TaskTokenReward
 from pipelines.models.scorers.trained import TrainedReward
 from pipelines.models.weights import Made
-from pipelines.schemas.training import RewardAccuracy, RewardScore, RewardStep
+from pipelines.schemas.curves import Curve
+from pipelines.schemas.training import RewardAccuracy, RewardScore
 from pipelines.stages.examples import Examples
 from pipelines.training.data import TrainingData
 from pipelines.training.noise import NoiseDraws
 from pipelines.training.reward import SCORES_FILE, Measurement, PairLoss, RewardObjective, accuracy_by_time, measure
+from pipelines.training.stage import curve_of, launched, placed_policy, run_length, run_training, training_data
 
 
 class Reward(TableStage):
     """Examples in; accuracy by noise level on held-out prompts out, the model as weights, its curve beside."""
 
     name: ClassVar = "reward"
-    version: ClassVar = 2
+    version: ClassVar = 3
     row: ClassVar = RewardAccuracy
-    tables: ClassVar[Mapping[str, type]] = {"curve": RewardStep, "scores": RewardScore}
+    tables: ClassVar[Mapping[str, type]] = {"curve": Curve, "scores": RewardScore}
 
     examples: Examples
     policy: Family
@@ -79,64 +78,33 @@ class Reward(TableStage):
 
     def run(self, context: Context) -> Iterator[RewardAccuracy]:
         """One row per noise level."""
-        policy = self.policy.placed(context)
-        policy.refuse_latents_of(self.examples.encoded.encoders.family.placed(context), stage=self.name)
+        encoded = self.examples.encoded
+        policy = placed_policy(self.policy, encoded.encoders.family, context, stage=self.name)
         learnt, held = self._split(context)
         context.metric("pairs", {"train": learnt.num_rows, "held_out": held.num_rows})
-        encoded = context.lookup(self.examples.encoded)
-        empty = self.examples.encoded.text_id("")
-        scratch = context.scratch.resolve()
-        data = {name: TrainingData(scratch / f"{name}.arrow", encoded, empty) for name in ("learnt", "held")}
-        for name, table in (("learnt", learnt), ("held", held)):
-            data[name].write(table)
-        checkpoint = self._train(context, data["learnt"], policy)
-        curve = read_curve(checkpoint)
-        context.emit("curve", [RewardStep(row["step"], row["loss"], row["accuracy"]) for row in curve])
-        shutil.copytree(checkpoint / EXPORT, context.weights_out, dirs_exist_ok=True)
-        scores = self._measure(context, data["held"], policy, weights=checkpoint / EXPORT)
+        given: dict[str, Any] = {"encoded": encoded, "empty": encoded.text_id(""), "context": context}
+        objective = RewardObjective(
+            model=self.model,
+            policy=policy,
+            data=training_data(learnt, "learnt", **given),
+            loss=self.loss,
+            noise=NoiseDraws(self.times, draws=None),
+            described=self.description,
+        )
+        trainer = self.trainer.resolved(learnt.num_rows)
+        length = run_length(trainer, learnt.num_rows)
+        checkpoint = run_training(self, Training(objective, trainer), context, length=length, logs=False)
+        context.emit("curve", curve_of(checkpoint))
+        aside = training_data(held, "held", **given)
+        scores = self._measure(context, aside, policy, weights=checkpoint / EXPORT)
         context.emit("scores", scores)
-        yield from accuracy_by_time(scores, data["held"].open(), dimension=self.model.dimensions[0])
+        yield from accuracy_by_time(scores, aside.open(), dimension=self.model.dimensions[0])
 
     def _measure(self, context: Context, held: TrainingData, policy: Family, *, weights: Path) -> list[RewardScore]:
         """Scores of the held-out pairs, on one worker with the device that the stage asks for."""
         job = Measurement(self.model, policy, weights, held, device=CUDA if self.resources.gpus else CPU)
-        folder = self._launched(measure, job, context, name=f"held-out-{self.key}", workers=1, heard=None)
+        folder = launched(self, measure, job, context, name=f"held-out-{self.key}", workers=1, heard=None)
         return list(from_table(pq.read_table(folder / SCORES_FILE), RewardScore))
-
-    def _train(self, context: Context, data: TrainingData, policy: Family) -> Path:
-        objective = RewardObjective(
-            model=self.model,
-            policy=policy,
-            data=data,
-            loss=self.loss,
-            noise=NoiseDraws(self.times, draws=None),
-            described=json.loads(dumps(canonical(self.description))),
-        )
-
-        def heard(metrics: dict[str, Any]) -> None:
-            note = f"loss {metrics['loss']:.4f}, accuracy {metrics['accuracy']:.3f}"
-            context.progress(metrics["step"], self.trainer.steps, note)
-
-        training = Training(objective, self.trainer)
-        name = f"reward-{self.key}"
-        return self._launched(train, training, context, name=name, workers=self.resources.workers, heard=heard)
-
-    def _launched(
-        self, loop: Loop, config: Any, context: Context, *, name: str, workers: int, heard: OnReport | None
-    ) -> Path:
-        """The last checkpoint of a loop: in this process, which holds no GPU, or on workers with the stage's resources."""
-        if workers == 1 and not self.resources.gpus:
-            return here(loop, config, folder=context.scratch / name, on_report=heard)
-        return fit(
-            loop,
-            config,
-            workers=workers,
-            storage=context.scratch,
-            name=name,
-            resources=self.resources,
-            max_failures=self.resources.max_restarts,
-            on_report=heard,
-        )
 
     def _split(self, context: Context) -> tuple[pa.Table, pa.Table]:
         """The examples of the prompts to learn from, and of those put aside.

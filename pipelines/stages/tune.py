@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import math
-import shutil
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,58 +11,41 @@ import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
 from actors.training.engines.engine import EngineOptions
-from actors.training.launch import fit
 from actors.training.options import TrainerOptions
 from actors.training.trackers.tracker import Trackers
-from actors.training.trainer import EXPORT, PREVIEWS, TRACKED, Training, read_curve, train
-from infra.config import Config, ConfigError
-from infra.dag.stage import Context, Inputs, Resources, TableStage, Unforeseeable
-from infra.identity import canonical, dumps, key_of
+from actors.training.trainer import Training
+from infra.config import ConfigError
+from infra.dag.stage import Context, Inputs, Resources, TableStage
 from pipelines.algorithms.diffusion.flow import TimeSampler, UniformTimes
 from pipelines.algorithms.preference.flow_dpo import FlowDPO
 from pipelines.algorithms.preference.methods import AnyMethod
-from pipelines.algorithms.preference.needs import REMEDIES
-from pipelines.algorithms.preference.rwr import RWR
+from pipelines.algorithms.preference.needs import REMEDIES, REWARDS
 from pipelines.models.adapter import Start
-from pipelines.models.card import CARD, Ancestor, Use, model_card, summary
+from pipelines.models.card import CARD
 from pipelines.models.families.base import Family
-from pipelines.models.memory import Architecture, rank_memory
-from pipelines.models.weights import Hub
-from pipelines.schemas.training import TuneStep
+from pipelines.models.memory import Architecture
+from pipelines.schemas.curves import Curve
 from pipelines.stages.examples import Examples
 from pipelines.stages.reference_errors import ReferenceErrors
 from pipelines.stages.sources import Trained, merges, origin
 from pipelines.training.arithmetic import Arithmetic
-from pipelines.training.data import TrainingData
+from pipelines.training.card import tuned_card
+from pipelines.training.demand import memory_demand
 from pipelines.training.noise import NoiseDraws
-from pipelines.training.preference import PolicySpec, PreferenceObjective, PreviewSpec, ReferenceKind
+from pipelines.training.preference import PolicySpec, PreferenceObjective, ReferenceKind, require_prediction
+from pipelines.training.previews import Previews
+from pipelines.training.stage import curve_of, foreseen_length, placed_policy, run_length, run_training, training_data
 
-MANY_EPOCHS = 10
-"""Above, VideoAlign (appendix) and others report that preference tuning deteriorates: then the log and the card warn."""
-METRICS = tuple(name for name in TuneStep.__dataclass_fields__ if name not in ("step", "learning_rate"))
-"""Of a training's curve: what the card tells."""
-
-
-class Previews(Config):
-    """Pictures of fixed texts, drawn while training."""
-
-    texts: tuple[str, ...] = ()
-    """Must be among the texts that `encode` encodes."""
-    frames: int = Field(1, ge=1)
-    height: int = Field(512, ge=8)
-    width: int = Field(512, ge=8)
-    steps: int = Field(20, ge=1)
-    """Sampling steps."""
-    guidance: float = Field(4.0, ge=1)
-    seed: int = Field(0, ge=0)
+COUNTED = ("tie", "generator_winner", "generator_loser")
+"""Columns of the examples by which it is known how many of them a method learns from."""
 
 
 class Tune(TableStage, Trained):
     """Examples in; the training curve out, the trained adapter or pipeline as weights, with a model card and its logs."""
 
     name: ClassVar = "tune"
-    version: ClassVar = 2
-    row: ClassVar = TuneStep
+    version: ClassVar = 3
+    row: ClassVar = Curve
 
     examples: Examples
     architecture: Architecture | None = Field(None, exclude=True)
@@ -105,16 +85,27 @@ class Tune(TableStage, Trained):
 
     @model_validator(mode="after")
     def _possible(self) -> Tune:
-        self._check_errors()
+        if self.errors is not None:
+            self.errors.require(
+                examples=self.examples.key,
+                policy=self.policy,
+                start=self.start and self.start.key,
+                times=self.times,
+                draws=self.draws,
+                draws_seed=self.draws_seed,
+                guidance=self.guidance,
+                caption_dropout=self.caption_dropout,
+                flips=self.flips,
+                arithmetic=self.arithmetic,
+                merged=merges(self.start, self.adapter),
+            )
         self.trainer.require_workers(self.resources.workers)
         if "probability" in self.method.needs and not self.examples.has_probability:
             raise ConfigError(f"tune: {REMEDIES['probability']}")
         if self.flips and not self.examples.encoded.flips:
             raise ConfigError("tune: flips needs the pictures encoded in both orientations; set flips in encode, too")
-        if isinstance(self.method, RWR) and self.examples.scores is None:
-            raise ConfigError(
-                "tune: rwr weighs every picture by its own reward; give examples the `scores` of a scorer or reward model"
-            )
+        if self.method.needs & REWARDS and self.examples.scores is None:
+            raise ConfigError(f"tune: {REMEDIES['reward_winner']}")
         if self.method.reference == "predictions" and self.errors is not None:
             raise ConfigError(
                 f"tune: {self.method.method} needs the reference's predictions, not its errors; leave out `errors`"
@@ -134,27 +125,6 @@ class Tune(TableStage, Trained):
             raise ConfigError(f"tune: the preview text {sorted(missing)[0]!r} is not encoded; add it to encode's texts")
         return self
 
-    def _check_errors(self) -> None:
-        """Cached errors are of this policy, these examples and these draws, or they are not this tune's."""
-        if self.errors is None:
-            return
-        pairs = {
-            "examples": (self.errors.examples.key, self.examples.key),
-            "policy": (self.errors.policy, self.policy),
-            "start": (self.errors.start and self.errors.start.key, self.start and self.start.key),
-            "times": (self.errors.times, self.times),
-            "draws": (self.errors.draws, self.draws),
-            "draws_seed": (self.errors.seed, self.draws_seed),
-            "guidance": (self.errors.guidance, self.guidance),
-            "caption_dropout": (self.errors.caption_dropout, self.caption_dropout),
-            "flips": (self.errors.flips, self.flips),
-            "arithmetic": (self.errors.arithmetic, self.arithmetic),
-            "merged": (self.errors.merged, merges(self.start, self.adapter)),
-        }
-        for name, (theirs, ours) in pairs.items():
-            if theirs != ours:
-                raise ConfigError(f"tune: {name} = {ours!r}, but the cached errors have {theirs!r}; make them agree")
-
     @property
     def reference_kind(self) -> ReferenceKind:
         """Where the reference's part comes from."""
@@ -164,92 +134,62 @@ class Tune(TableStage, Trained):
             return "cached"
         return "adapter" if self.adapter.kind == "lora" and self.reference == "own" else "copy"
 
-    def run(self, context: Context) -> Iterator[TuneStep]:
-        """One row an optimiser step, in order."""
+    def run(self, context: Context) -> Iterator[Curve]:
+        """Every metric of every optimiser step, in the order of the steps."""
         self.trackers.check()
         self._check_weights(context)
         examples = self._examples(context)
         trainer = self.trainer.resolved(examples.num_rows)
-        epochs = trainer.epochs_of(examples.num_rows)
-        context.metric("epochs", round(epochs, 2))
-        objective = self.objective(context, examples)
-        name = f"tune-{self.key}"
-        told = f"{epochs:.1f} epochs" + (", which is many: the policy may forget" if epochs > MANY_EPOCHS else "")
-
-        def heard(metrics: dict[str, Any]) -> None:
-            note = f"loss {metrics['loss']:.4f}, implicit accuracy {metrics['implicit_accuracy']:.3f}, {told}"
-            context.progress(metrics["step"], trainer.steps, note)
-
-        checkpoint = fit(
-            train,
-            Training(objective, trainer, self.trackers),
-            workers=self.resources.workers,
-            storage=context.scratch,
-            name=name,
-            resources=self.resources,
-            max_failures=self.resources.max_restarts,
-            on_report=heard,
+        length = run_length(trainer, examples.num_rows)
+        context.metric("epochs", round(trainer.epochs_of(examples.num_rows), 2))
+        context.metric("pairs", examples.num_rows)
+        training = Training(self.objective(context, examples), trainer, self.trackers)
+        curve = list(curve_of(run_training(self, training, context, length=length, logs=True)))
+        card = tuned_card(
+            self.policy,
+            placed=self.policy.placed(context),
+            adapter=self.adapter,
+            method=self.method.method,
+            length=length,
+            clips=self.examples.encoded.pictures.clips,
+            lineage=context.lineage(),
+            settings=self.description,
+            curve=curve,
         )
-        shutil.copytree(checkpoint / EXPORT, context.weights_out, dirs_exist_ok=True)
-        for logged in (TRACKED, PREVIEWS):
-            if (context.scratch / name / logged).is_dir():
-                shutil.copytree(context.scratch / name / logged, context.weights_out / logged, dirs_exist_ok=True)
-        curve = read_curve(checkpoint)
-        (context.weights_out / CARD).write_text(self._card(context, curve, told))
-        names = TuneStep.__dataclass_fields__
-        for row in curve:
-            yield TuneStep(**{column: row.get(column) for column in names})  # pyright: ignore[reportArgumentType]
+        (context.weights_out / CARD).write_text(card)
+        yield from curve
 
     def require_here(self) -> None:
         """The trackers are installed, their servers answer, and the weights are whole: hours before they are loaded."""
         self.trackers.check()
         self.policy.require_whole()
 
-    def expected_rows(self, inputs: Inputs) -> int | None:
-        """One per step; what `epochs` come to follows from the examples that are expected."""
-        if self.trainer.epochs is None:
-            return self.trainer.steps
-        try:
-            examples = self.examples.expected_rows(inputs)
-        except Unforeseeable:
-            return None
-        return None if examples is None else self.trainer.resolved(examples).steps
-
-    def demand(self) -> str:
-        """GPUs, and the memory that each needs."""
-        if self.architecture is None:
-            return super().demand()
-        engine, workers, buckets = self.trainer.engine, self.resources.workers, self.examples.encoded.buckets
-        side = round(math.sqrt(buckets.area))  # pairs that keep their own shapes are reckoned as squares of this area
-        height, width = buckets.shape(side, side)
-        lora = self.adapter if self.adapter.kind == "lora" else None
-        memory = rank_memory(
-            self.architecture,
-            adapter=self.adapter.kind,
-            rank=lora.rank if lora else 0,
-            targets=(lora and lora.targets) or self.policy.lora_targets,
-            zero=engine.zero if engine.kind == "deepspeed" else 0,
-            workers=workers,
-            offload=engine.offload,
-            bf16=engine.bf16,
-            ema=self.trainer.ema is not None,
-            factored=self.trainer.optimizer.kind == "adafactor",
-            reference="none" if self.reference_kind == "cached" else self.reference_kind,
-            checkpointing=self.checkpointing,
-            micro_batch=min(self.trainer.micro_batch, -(-self.trainer.batch // workers)),
-            height=height,
-            width=width,
-            frames=max(buckets.frames),
+    def demand(self, inputs: Inputs) -> str:
+        """Steps and epochs, GPUs, and the memory that each needs."""
+        length = foreseen_length(
+            self.trainer,
+            counted=lambda: self._usable(inputs.table(self.examples, COUNTED)).num_rows,
+            expected=lambda: self.examples.expected_rows(inputs),
         )
-        host = f", {memory.host:.1f} GiB of the host's" if memory.host else ""
-        return f"{workers} x {self.resources.gpus:g} GPU, {memory.total:.1f} GiB a rank{host}"
+        if self.architecture is None:
+            gpus = super().demand(inputs)
+        else:
+            gpus = memory_demand(
+                self.architecture,
+                self.policy,
+                adapter=self.adapter,
+                trainer=self.trainer,
+                reference=self.reference_kind,
+                checkpointing=self.checkpointing,
+                buckets=self.examples.encoded.buckets,
+                resources=self.resources,
+            )
+        return "; ".join(part for part in (length, gpus) if part)
 
     def objective(self, context: Context, examples: pa.Table) -> PreferenceObjective:
         """What the workers are sent; writes the examples they read."""
-        context.metric("pairs", examples.num_rows)
         encoded = self.examples.encoded
-        data = TrainingData(context.scratch.resolve() / "examples.arrow", context.lookup(encoded), encoded.text_id(""))
-        data.write(examples)
+        data = training_data(examples, "examples", encoded=encoded, empty=encoded.text_id(""), context=context)
         errors = None
         if self.errors is not None:
             errors = context.scratch.resolve() / "reference_errors.parquet"
@@ -261,9 +201,9 @@ class Tune(TableStage, Trained):
             method=self.method,
             noise=NoiseDraws(self.times, self.draws, self.draws_seed, self.caption_dropout, self.flips),
             reference=self.reference_kind,
-            described=json.loads(dumps(canonical(self.description))),
+            described=self.description,
             errors=errors,
-            previews=self._previews() if self.trainer.preview_every else None,
+            previews=self.previews.spec(encoded.text_id) if self.trainer.preview_every else None,
             comfyui=self.comfyui,
         )
 
@@ -278,27 +218,14 @@ class Tune(TableStage, Trained):
 
     def _check_weights(self, context: Context) -> None:
         """The generator is of the recipe's family, its objective is the method's, and the latents are of its VAE."""
-        policy = self.policy.placed(context)
+        encoders = self.examples.encoded.encoders.family
+        policy = placed_policy(self.policy, encoders, context, stage=self.name)
         policy.refuse_other()
-        prediction = policy.prediction()
-        if prediction not in self.method.predictions:
-            kinds = ", ".join(sorted(self.method.predictions))
-            raise ConfigError(
-                f"tune: {self.method.method} trains generators that predict {kinds}; {policy.folder} predicts "
-                f"{prediction}; use {'flow_dpo' if prediction == 'flow' else 'diffusion_dpo'}"
-            )
-        encoders = self.examples.encoded.encoders.family.placed(context)
-        policy.refuse_latents_of(encoders, stage=self.name)
+        require_prediction(self.method, policy)
 
     def _examples(self, context: Context) -> pa.Table:
         """The examples this method can use, from the chosen generators."""
-        table = context.table(self.examples)
-        if self.sources:
-            known = pa.array(self.sources, pa.string())
-            ours = [pc.is_in(table[f"generator_{side}"], known) for side in ("winner", "loser")]
-            table = table.filter(pc.and_(*ours))
-        if not self.method.keeps_ties:
-            table = table.filter(pc.invert(table["tie"]))
+        table = self._usable(context.table(self.examples))
         if not table.num_rows:
             raise ConfigError("tune: there is no pair with a winner to learn from; add jurors or pairs, or check `sources`")
         for name in sorted(self.method.needs):
@@ -306,24 +233,10 @@ class Tune(TableStage, Trained):
                 raise ConfigError(f"tune: {missing} of {table.num_rows} examples have no {name}; {REMEDIES[name]}")
         return table
 
-    def _previews(self) -> PreviewSpec:
-        encoded, spec = self.examples.encoded, self.previews
-        texts = tuple((text, encoded.text_id(text)) for text in spec.texts)
-        shape = (spec.frames, spec.height, spec.width)
-        return PreviewSpec(texts, encoded.text_id(""), shape, spec.steps, spec.guidance, spec.seed)
-
-    def _card(self, context: Context, curve: list[dict[str, Any]], told: str) -> str:
-        """The model card: where the weights come from, how they were made, how the training began and ended."""
-        policy, weights = self.policy, self.policy.weights
-        base = weights.repo if isinstance(weights, Hub) else policy.placed(context).folder.name
-        lineage = [Ancestor(base, key_of(self.policy), "the generator")]
-        lineage += [Ancestor(one.node, one.key, f"{one.rows} rows") for one in context.lineage()]
-        settings = json.loads(dumps(canonical(self.description)))
-        use = Use(
-            f"{policy.pipeline_module}.{policy.pipeline_class}",
-            base,
-            lora=self.adapter.kind == "lora",
-            video=self.examples.encoded.pictures.clips,
-        )
-        title = f"{base} tuned by {self.method.method}, {told}"
-        return model_card(title, use=use, lineage=lineage, settings=settings, scores=summary(curve, metrics=METRICS))
+    def _usable(self, table: pa.Table) -> pa.Table:
+        """Those of the chosen generators, and without ties where the method learns nothing from them."""
+        if self.sources:
+            known = pa.array(self.sources, pa.string())
+            ours = [pc.is_in(table[f"generator_{side}"], known) for side in ("winner", "loser")]
+            table = table.filter(pc.and_(*ours))
+        return table if self.method.keeps_ties else table.filter(pc.invert(table["tie"]))

@@ -28,6 +28,7 @@ from pipelines.models.families.base import Family
 from pipelines.models.policy import Policy, ReferenceModel
 from pipelines.training.data import Batch, OpenTrainingData, TrainingData, cached_errors
 from pipelines.training.noise import NoiseDraws
+from pipelines.training.previews import PreviewSpec
 
 if TYPE_CHECKING:
     import torch
@@ -75,16 +76,15 @@ class PolicySpec:
         return policy
 
 
-@dataclass(frozen=True)
-class PreviewSpec:
-    """Pictures of fixed texts, to see what the policy has become."""
-
-    texts: tuple[tuple[str, str], ...]  # (text, id of its encoded conditions)
-    empty: str  # id of the empty text's conditions
-    shape: tuple[int, int, int]  # frames, height, width in pixels
-    steps: int
-    guidance: float
-    seed: int
+def require_prediction(method: AnyMethod, policy: Family) -> None:
+    """Raises ConfigError where a method is for generators that predict something else than this one."""
+    prediction = policy.prediction()
+    if prediction not in method.predictions:
+        kinds = ", ".join(sorted(method.predictions))
+        raise ConfigError(
+            f"tune: {method.method} trains generators that predict {kinds}; {policy.folder} predicts {prediction}; use "
+            f"{'flow_dpo' if prediction == 'flow' else 'diffusion_dpo'}"
+        )
 
 
 @dataclass

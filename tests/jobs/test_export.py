@@ -18,7 +18,9 @@ def imported(ray_session, tmp_path_factory):
     for name, clips in (("pictures", False), ("clips", True)):
         (root / name).mkdir()
         medium = "video" if clips else "image"
-        FORMATS["salon"].write(iter(some_pairs(9, clips=clips)), root / name, layout=Layout(medium, ["TA", "VQ"]))
+        FORMATS["salon"].write(
+            iter(some_pairs(9, clips=clips)), root / name, layout=Layout(medium, ["TA", "VQ"], subsets=True)
+        )
         words = ["import", "salon", str(root / name), "--root", str(root / "store"), "--run-name", name]
         assert main(words) == 0
     return root / "store"
@@ -44,6 +46,8 @@ def test_clips_and_margins_come_out(name, salon, imported, tmp_path):
     pairs = some_pairs(9, clips=True)
     assert essence(found) == essence(pairs)
     assert {p.a: p.margins for p in found} == {p.a: p.margins for p in pairs}
+    if name == "salon":
+        assert {p.a: p.subset for p in found} == {p.a: p.subset for p in pairs}
 
 
 def test_columns_under_other_names_are_imported_from_them(salon, imported, tmp_path):

@@ -53,6 +53,7 @@ def some_pairs(count: int = 6, *, clips: bool = False) -> list[PairWithMedia]:
             a=make(2 * number),
             b=make(2 * number + 1),
             margins={"VQ": 1.0 - number % 3, "TA": 0.0},
+            subset=("", "text rendering")[number % 2],
         )
         for number in range(count)
     ]
@@ -71,8 +72,8 @@ def read(folder: Path, *, format: str, renamed: dict[str, str] | None = None) ->
             places = [Place(row["file"], row["row"], row[f"column_{side}"], row[f"path_{side}"]) for side in "ab"]
             data = reader.fetch(places)
             kept = {name: row[name] for name in ("prompt", "choice", "agreement", "score", "generator_a", "generator_b")}
-            margins = dict(row["margins"] or [])
-            pairs.append(PairWithMedia(id=row["pair_id"], **kept, a=data[0], b=data[1], margins=margins))
+            said = {"margins": dict(row["margins"] or []), "subset": row["subset"] or ""}
+            pairs.append(PairWithMedia(id=row["pair_id"], **kept, a=data[0], b=data[1], **said))
     return pairs, wrong
 
 

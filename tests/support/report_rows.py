@@ -10,8 +10,9 @@ from PIL import Image as Pillow
 
 from infra.store.tables import Image
 from pipelines.reporting.data import Duel, Gallery, GalleryEntry, GalleryPicture, LabelCounts, Node, ReportData
+from pipelines.schemas.curves import Curve, curve_rows
 from pipelines.schemas.evaluation import EvaluationSummary, GateReason
-from pipelines.schemas.training import RewardAccuracy, RewardStep, TuneStep
+from pipelines.schemas.training import RewardAccuracy
 from pipelines.schemas.votes import JurorStatistics, Rating
 
 TASKS = ("single", "two", "counting", "colours", "position", "attribution")
@@ -83,25 +84,30 @@ def summaries() -> list[EvaluationSummary]:
     return rows
 
 
-def tune_steps(count: int = 300) -> list[TuneStep]:
-    """A run that learns."""
-    share = [k / count for k in range(count)]
-    return [
-        TuneStep(
-            step=k,
-            loss=0.69 - 0.2 * s + 0.03 * (k % 3),
-            implicit_accuracy=0.5 + 0.3 * s,
-            winner_error=0.30 - 0.02 * s,
-            loser_error=0.31 + 0.05 * s,
-            error_drift=0.01 * s,
-            drift=0.02 * s,
-            alpha=None,
-            kl=None,
-            gradient_norm=1 + s,
-            learning_rate=1e-4,
+def tune_curve(count: int = 300) -> list[Curve]:
+    """A run that learns, by a method with a metric of its own."""
+    log = []
+    for k in range(count):
+        s = k / count
+        log.append(
+            {
+                "step": k + 1,
+                "loss": 0.69 - 0.2 * s + 0.03 * (k % 3),
+                "implicit_accuracy": 0.5 + 0.3 * s,
+                "winner_error": 0.30 - 0.02 * s,
+                "loser_error": 0.31 + 0.05 * s,
+                "error_drift": 0.01 * s,
+                "entropy_bonus": 0.1 * s if k % 2 else None,
+                "gradient_norm": 1 + s,
+                "learning_rate": 1e-4,
+            }
         )
-        for k, s in enumerate(share)
-    ]
+    return list(curve_rows(log))
+
+
+def reward_curve(count: int = 200) -> list[Curve]:
+    """A reward model that learns."""
+    return list(curve_rows({"step": k + 1, "loss": 0.69 - k / 1000, "accuracy": 0.5 + k / 1000} for k in range(count)))
 
 
 def ratings() -> list[Rating]:
@@ -176,8 +182,8 @@ def report_data() -> ReportData:
             RewardAccuracy(t / 10, 0.75 - 0.03 * t, 0.71 - 0.03 * t, 0.79 - 0.03 * t, 500, 0.7 - 0.03 * t, 0.2, 540)
             for t in range(1, 10)
         ],
-        reward_steps=[RewardStep(k, 0.69 - k / 1000, 0.5 + k / 1000) for k in range(200)],
-        tune_steps=tune_steps(),
+        reward_curve=reward_curve(),
+        tune_curve=tune_curve(),
         summary=summaries(),
         gallery=Gallery(entries, 4, 1000),
         gate=[GateReason("policy-tuned", True, "held-out strict (+0.0710, [+0.0440, +0.0980], n = 1000) does not fall")],

@@ -25,7 +25,8 @@ from pipelines.stages.reference_errors import Measuring
 from pipelines.training.arithmetic import Arithmetic
 from pipelines.training.data import TrainingData
 from pipelines.training.noise import NoiseDraws
-from pipelines.training.preference import PolicySpec, PreferenceObjective, PreviewSpec, ReferenceKind
+from pipelines.training.preference import PolicySpec, PreferenceObjective, ReferenceKind
+from pipelines.training.previews import PreviewSpec
 from support.tiny import KINDS, family_at, write_tiny
 
 CELLS = pa.schema([*schema_of(Example), ("example", pa.string()), ("draw", pa.int64())])

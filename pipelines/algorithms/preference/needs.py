@@ -11,14 +11,16 @@ REMEDIES = {
         "jurors that agree is no probability; use the panel `calibrated` with labels of people, or confidence `hard`"
     ),
     "reward_winner": (
-        "a margin of gap `reward` needs a reward of every picture, and these examples have none; give examples the scores "
-        "of a scorer or a reward model, or choose gap `arena` or a number"
+        "a margin of gap `reward` and method rwr need a reward of every picture; give examples the scores of a scorer or a "
+        "reward model for all of them, or choose gap `arena` or a number"
     ),
 }
+REMEDIES["reward_loser"] = REMEDIES["reward_winner"]
 """What to say where a needed column is missing."""
+REWARDS = frozenset({"reward_winner", "reward_loser"})
 
 
 def needed_columns(margin: Margin, *, confidence: LabelConfidence) -> frozenset[str]:
     """Names among those of `REMEDIES`."""
-    named = {"probability": confidence.needs_probability, "reward_winner": margin.scale > 0 and margin.gap == "reward"}
-    return frozenset(name for name, needed in named.items() if needed)
+    found = frozenset({"probability"} if confidence.needs_probability else ())
+    return found | REWARDS if margin.scale > 0 and margin.gap == "reward" else found

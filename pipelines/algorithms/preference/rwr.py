@@ -16,6 +16,7 @@ from jaxtyping import Float
 from pydantic import Field
 
 from infra.lazy import lazy
+from pipelines.algorithms.preference.needs import REWARDS
 from pipelines.algorithms.preference.pairwise import Method, PairBatch, PairLosses, Reference, figures
 
 if TYPE_CHECKING:
@@ -34,6 +35,11 @@ class RWR(Method):
     """beta of eq. 7, in standard deviations of the reward: the higher, the more alike the weights; eq. 9 has 1."""
     highest: float = Field(10.0, ge=1, allow_inf_nan=False)
     """Largest weight; an average picture has 1."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Each picture's own reward."""
+        return REWARDS
 
     @property
     def reference(self) -> Reference:

@@ -31,7 +31,8 @@ from pipelines.recipes.parts import kinds
 from pipelines.recipes.parts.checks import require_draws, require_lengths
 from pipelines.recipes.parts.loop import Animated, evaluated, labelled_pairs
 from pipelines.recipes.parts.model import Trainee, family_of
-from pipelines.recipes.parts.offline import Run, Setup, tuned
+from pipelines.recipes.parts.offline import Run, tuned
+from pipelines.recipes.parts.setup import Setup
 from pipelines.stages.evaluate import Evaluate
 from pipelines.stages.examples import Examples
 from pipelines.stages.gate import ApplyGate

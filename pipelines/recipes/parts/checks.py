@@ -8,7 +8,8 @@ from infra.config import ConfigError
 from pipelines.algorithms.preference.methods import AnyMethod
 from pipelines.algorithms.preference.scalarisation import Scalarisation
 from pipelines.models.families.base import Family
-from pipelines.stages.imported import PairFiles
+from pipelines.stages.examples import OVERALL
+from pipelines.stages.imported import PairFiles, subset_name
 
 
 def require_lengths(frames: Sequence[int], family: type[Family]) -> None:
@@ -36,6 +37,42 @@ def require_dimensions(source: PairFiles, alignment: Scalarisation | None) -> No
     named = ", ".join(sorted(missing - known))
     has = f"they have {', '.join(sorted(known))}" if known else "they have none; learn from the overall label (--overall)"
     raise ConfigError(f"--dimensions {named}: no pair of {source.local} has a margin in it; {has}")
+
+
+def require_scores(source: PairFiles, alignment: Scalarisation | None, *, use: str, instead: str) -> None:
+    """Raises ConfigError where no sample has a score of its own in a dimension that has a weight.
+
+    `use`: the flag that asks for scores; `instead`: what else the user can do.
+    """
+    if source.folder is None:
+        return
+    weights = {OVERALL: 1.0} if alignment is None else alignment.weights
+    missing = {name for name, weight in weights.items() if weight > 0}
+    for batch in source.batches():
+        for scores in batch["scores_a"].to_pylist():
+            missing -= {name for name, _ in scores or ()}
+        if not missing:
+            return
+    columns = ", ".join(f"score_a_{name} and score_b_{name}" for name in sorted(missing))
+    raise ConfigError(
+        f"--pairs {source.local}: no sample has a score of its own in {', '.join(sorted(missing))}, which {use} needs; add "
+        f"columns {columns} (format salon), or {instead}"
+    )
+
+
+def require_subsets(source: PairFiles, wanted: Sequence[str]) -> None:
+    """Raises ConfigError for a subset that no pair is of; reads until all have been seen."""
+    if source.folder is None or not wanted:
+        return
+    missing, known = {subset_name(name): name for name in wanted}, set[str]()
+    for batch in source.batches():
+        for name in batch["subset"].unique().drop_null().to_pylist():
+            known.add(name)
+            missing.pop(subset_name(name), None)
+        if not missing:
+            return
+    has = f"they have {', '.join(sorted(known))}" if known else "they name none (column subset of format salon)"
+    raise ConfigError(f"subset {next(iter(missing.values()))!r}: no pair of {source.local} is of it; {has}")
 
 
 def require_draws(draws: int, method: AnyMethod) -> None:

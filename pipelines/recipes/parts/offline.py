@@ -6,34 +6,42 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from actors.training.engines.engine import AdamW, AnyOptimizer, EngineOptions
+from actors.training.engines.engine import AdamW, AnyOptimizer
 from actors.training.options import TrainerOptions
-from actors.training.trackers.mlflow_runs import MLflow
-from actors.training.trackers.tracker import Trackers
-from actors.training.trackers.weights_and_biases import WandB
 from infra.config import Config, ConfigError
 from infra.dag.stage import Resources
 from infra.store.files import Folder
 from pipelines.algorithms.preference.methods import AnyMethod
 from pipelines.algorithms.preference.scalarisation import Scalarisation
 from pipelines.exchange.formats import FormatName, renames
-from pipelines.recipes.parts.checks import require_dimensions, require_draws, require_lengths
+from pipelines.recipes.parts.checks import (
+    require_dimensions,
+    require_draws,
+    require_lengths,
+    require_scores,
+    require_subsets,
+)
 from pipelines.recipes.parts.model import Trainee, published
+from pipelines.recipes.parts.setup import Setup
 from pipelines.stages.arena import Arena
 from pipelines.stages.encode import Encode, Encoders
 from pipelines.stages.examples import Examples
-from pipelines.stages.imported import ImportedClips, ImportedLabels, ImportedPictures, PairFiles
+from pipelines.stages.imported import ImportedClips, ImportedLabels, ImportedPictures, ImportedScores, PairFiles
+from pipelines.stages.jury_scores import JuryScores
 from pipelines.stages.reference_errors import ReferenceErrors
 from pipelines.stages.sources import Trained, merges
-from pipelines.stages.tune import Previews, Tune
+from pipelines.stages.subset import PairsOfSubsets
+from pipelines.stages.tune import Tune
 from pipelines.training.arithmetic import Arithmetic
 from pipelines.training.buckets import Buckets
+from pipelines.training.previews import Previews
+
+NOTHING = "none"  # what --exclude-subset says to leave out nothing
 
 
 class Source(Config):
@@ -44,6 +52,11 @@ class Source(Config):
     pairs: Annotated[str, Field(description="folder of pairs")] = ""
     pairs_format: Annotated[FormatName, Field(description="how they are kept; salon import reads the same")] = "salon"
     pairs_map: Annotated[tuple[str, ...], Field(description="OLD=NEW,…: columns by the format's names for them")] = ()
+    subset: Annotated[tuple[str, ...], Field(description="parts of the data set to learn from, all by default")] = ()
+    exclude_subset: Annotated[
+        tuple[str, ...],
+        Field(description="parts of the data set to leave out; those that the paper leaves out by default, or none"),
+    ] = ()
     steps: Annotated[int | None, Field(ge=1, description="optimiser steps, instead of the paper's")] = None
     epochs: Annotated[
         float | None, Field(gt=0, allow_inf_nan=False, description="passes over the pairs, instead of steps")
@@ -61,9 +74,12 @@ class Source(Config):
         float, Field(ge=0, le=1, description="share of rows that may be quarantined before a stage fails")
     ] = 0.05
 
-    def data(self, *, expected: int, area: int, **options: Any) -> Data:
-        """The pairs, in the paper's shapes where no others are asked for."""
+    def data(self, *, expected: int, area: int, without: tuple[str, ...] = (), **options: Any) -> Data:
+        """The pairs, in the paper's shapes where no others are asked for; `without`: subsets that the paper leaves out."""
         chosen: dict[str, Any] = {"pairs": self.pairs, "format": self.pairs_format, "renamed": self.pairs_map}
+        asked_out = () if self.exclude_subset == (NOTHING,) else self.exclude_subset
+        chosen |= {"subsets": self.subset, "named": (*self.subset, *asked_out)}
+        chosen["without"] = asked_out if self.exclude_subset or self.subset else without
         asked: dict[str, Any] = {"area": self.side**2, "own": False} if self.side else {"area": area}
         return Data(expected=expected, max_error_share=self.max_error_share, **chosen, **options | asked)
 
@@ -98,15 +114,34 @@ class Data:
     """How the pairs are kept."""
     renamed: tuple[str, ...] = ()
     """`old=new`: the files' columns by the format's names."""
+    subsets: tuple[str, ...] = ()
+    """Parts of the data set to learn from; empty: all."""
+    without: tuple[str, ...] = ()
+    """Parts of the data set to leave out."""
+    named: tuple[str, ...] = ()
+    """Parts that the user named: a pair must be of each."""
+    scores: Literal["pairs", "labels"] | None = None
+    """Where each sample's own score comes from: columns of the files, or a fit to the labels' log-odds; None: nowhere."""
+    use_of_scores: str = ""
+    """The flag that asks for scores."""
+    instead_of_scores: str = ""
+    """What to do where the pairs have none."""
 
     def nodes(self, model: Trainee, previews: Previews, *, setup: Setup) -> Examples:
         """import -> encode, import_labels -> examples."""
         folder = Folder(path=self.pairs) if self.pairs else None
         renamed = renames(self.renamed, format=self.format, flag="--pairs-map")
-        source = PairFiles(folder=folder, format=self.format, renamed=renamed, expected=self.expected)
-        require_dimensions(source, self.alignment)
+        given: dict[str, Any] = {"format": self.format, "renamed": renamed, "expected": self.expected}
+        source = PairFiles(folder=folder, **given)
+        require_subsets(source, self.named)
+        if self.scores == "pairs":
+            require_scores(source, self.alignment, use=self.use_of_scores, instead=self.instead_of_scores)
+        else:
+            require_dimensions(source, self.alignment)
         pictures = ImportedClips(source=source) if self.clips else ImportedPictures(source=source)
-        labels = ImportedLabels(pictures=pictures)
+        imported = ImportedLabels(pictures=pictures)
+        chosen = bool(self.subsets or self.without)
+        labels = PairsOfSubsets(labels=imported, only=self.subsets, without=self.without) if chosen else imported
         # Clips take the finest shapes that the model has; pictures come in many shapes, and 64 px keep their groups few.
         family, side = model.family, math.isqrt(self.area)
         multiple = family.size_multiple if self.clips else max(family.size_multiple, min(64, side))
@@ -131,8 +166,9 @@ class Data:
             resources=Resources(workers=setup.encode_workers, gpus=setup.encode_gpus),
         )
         arena = Arena(labels=labels) if self.arena else None
-        given: dict[str, Any] = {"alignment": self.alignment, "max_error_share": self.max_error_share}
-        return Examples(labels=labels, encoded=encoded, arena=arena, **given)
+        scores = {"pairs": ImportedScores(pictures=pictures), "labels": JuryScores(labels=labels), None: None}[self.scores]
+        options: dict[str, Any] = {"alignment": self.alignment, "max_error_share": self.max_error_share}
+        return Examples(labels=labels, encoded=encoded, arena=arena, scores=scores, **options)
 
 
 @dataclass(frozen=True)
@@ -160,65 +196,6 @@ class Run:
         epochs = source.epochs if source.epochs or source.steps else self.epochs
         warm_up = round(self.warm_up / self.steps * steps)
         return replace(self, steps=steps, epochs=epochs, batch=batch, learning_rate=rate, warm_up=warm_up)
-
-
-class Setup(Config):
-    """Where and how it trains, and what is shown meanwhile."""
-
-    workers: Annotated[int, Field(ge=1, le=4096, description="training workers")] = 16
-    gpus: Annotated[float, Field(ge=0, description="GPUs per training worker")] = 1.0
-    encode_workers: Annotated[int, Field(ge=1, le=4096, description="actors that encode pictures and texts")] = 16
-    encode_gpus: Annotated[float, Field(ge=0, description="GPUs per encoding actor")] = 1.0
-    zero: Annotated[
-        Literal["0", "1", "2", "3"] | None,
-        Field(description="DeepSpeed ZeRO stage, or 0 for plain torch, which adafactor needs; 2, or 0 with adafactor"),
-    ] = None
-    offload: Annotated[Literal["none", "optimizer", "all"], Field(description="what lies in the host's memory")] = "none"
-    micro_batch: Annotated[int, Field(ge=1, description="pairs a backward pass and GPU")] = 4
-    precision: Annotated[
-        Literal["bf16", "fp32"], Field(description="precision of weights and activations; losses are always fp32")
-    ] = "bf16"
-    draws: Annotated[int, Field(ge=0, description="cached draws of the reference a pair; 0: it is in memory")] = 0
-    ema: Annotated[float | None, Field(gt=0, lt=1, description="decay of an average of the weights, then exported")] = None
-    preview_texts: Annotated[tuple[str, ...], Field(description="prompts to draw while training")] = ()
-    preview_every: Annotated[int, Field(ge=0, description="steps between two drawings; 0 for none")] = 0
-    comfyui: Annotated[bool, Field(description="write an adapter under ComfyUI's keys too")] = False
-    wandb: Annotated[str, Field(description="project of Weights & Biases to log to")] = ""
-    mlflow: Annotated[str, Field(description="URI of the MLflow server or store to log to")] = ""
-    seed: Annotated[int, Field(ge=0, description="of the order of pairs, noise and times")] = 0
-
-    def trackers(self) -> Trackers:
-        """Beside TensorBoard and JSON lines."""
-        return Trackers(
-            wandb=WandB(project=self.wandb) if self.wandb else None, mlflow=MLflow(uri=self.mlflow) if self.mlflow else None
-        )
-
-    def without_draws(self) -> Setup:
-        """For a training before the one that has a reference."""
-        return self.model_copy(update={"draws": 0})
-
-    @property
-    def dtype(self) -> Literal["bfloat16", "float32"]:
-        """Of the weights."""
-        return "bfloat16" if self.precision == "bf16" else "float32"
-
-    def engine(self, optimizer: AnyOptimizer) -> EngineOptions:
-        """DeepSpeed, or plain torch where the optimiser needs whole parameters or the user says so."""
-        bf16 = self.precision == "bf16"
-        factored = optimizer.kind == "adafactor"
-        if factored and self.zero not in (None, "0"):
-            raise ConfigError(
-                f"--zero {self.zero}: adafactor needs whole parameters, which DeepSpeed divides; leave --zero out, or "
-                "choose --optimizer adamw"
-            )
-        if factored or self.zero == "0":
-            return EngineOptions(kind="torch", offload=self.offload, bf16=bf16)
-        return EngineOptions(zero=int(self.zero or "2"), offload=self.offload, bf16=bf16)  # type: ignore[arg-type]
-
-    def previews(self, area: int, *, frames: Sequence[int], multiple: int) -> Previews:
-        """In the shape of a square training picture of so many pixels; a clip has the shortest of the lengths."""
-        pixels = max(multiple, round(math.sqrt(area) / multiple) * multiple)
-        return Previews(texts=self.preview_texts, frames=min(frames), height=pixels, width=pixels)
 
 
 def stage(

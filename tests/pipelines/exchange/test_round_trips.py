@@ -32,9 +32,9 @@ def test_prompts_choices_makers_and_files_come_back(name, medium, tmp_path):
 
 def test_salon_says_all_there_is(tmp_path):
     pairs = some_pairs()
-    found, _ = read(write("salon", tmp_path / "out", pairs), format="salon")
-    said = {(p.prompt, p.a): (p.agreement, p.score, p.margins) for p in found}
-    assert said == {(p.prompt, p.a): (p.agreement, p.score, p.margins) for p in pairs}
+    found, _ = read(write("salon", tmp_path / "out", pairs, subsets=True), format="salon")
+    said = {(p.prompt, p.a): (p.agreement, p.score, p.margins, p.subset) for p in found}
+    assert said == {(p.prompt, p.a): (p.agreement, p.score, p.margins, p.subset) for p in pairs}
 
 
 @pytest.mark.parametrize("name", ["hpd", "chosen_rejected"])

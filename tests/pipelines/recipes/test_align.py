@@ -242,7 +242,7 @@ def test_the_shipped_lists_are_read_and_planned_without_weights(tmp_path, brough
     plans = plans_of(Store(tmp_path), target)
     held_out = plans["render[evaluation]"].rows // 2
     assert plans["render"].rows == (12 - held_out) * 6 and 0 < held_out < 12  # four of the policy, one of each other
-    assert "GiB a rank" in node(target, "tune").demand()
+    assert "GiB per rank" in plans["tune"].demand
 
 
 CLIPS = """

@@ -11,7 +11,7 @@ import pytest
 from actors.executor import RayExecutor
 from infra.config import ConfigError
 from infra.dag.compute import StoreInputs
-from infra.dag.plan import HIT, PARTIAL, CachePolicy, Planner
+from infra.dag.plan import HIT, PARTIAL, CachePolicy, Foreseen, Planner
 from infra.dag.run import Runner
 from infra.dag.selection import Selection
 from infra.dag.source import Sources
@@ -136,11 +136,12 @@ def test_every_contender_has_the_same_budget_and_every_claim_its_contenders():
     assert by_length["dpo-long"] == by_length["decaying-long"] > by_length["dpo"] == by_length["decaying"]
 
 
-def test_plan_says_how_long_it_takes_and_the_defaults_keep_to_their_time():
+def test_plan_says_how_long_it_takes_and_the_defaults_keep_to_their_time(tmp_path):
+    nothing = Foreseen(store=Store(tmp_path))
     whole, quick = lab(), lab(quick=True)
     for made, most in ((whole, 60), (quick, 8)):
-        minutes = float(made.demand().split("about ")[1].split(" min")[0])
-        assert 0 < minutes <= most and "2 idle cores" in made.demand()
+        minutes = float(made.demand(nothing).split("about ")[1].split(" min")[0])
+        assert 0 < minutes <= most and "2 idle cores" in made.demand(nothing)
     assert whole.trials.expected_seconds() == pytest.approx(2 * lab(workers=4).trials.expected_seconds())
 
 

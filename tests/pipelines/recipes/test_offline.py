@@ -12,7 +12,8 @@ import torch
 
 from actors.executor import RayExecutor
 from infra.config import ConfigError
-from infra.dag.plan import HIT, MISS, CachePolicy, Planner
+from infra.dag.compute import StoreInputs
+from infra.dag.plan import HIT, MISS, CachePolicy, Foreseen, Planner
 from infra.dag.run import Runner
 from infra.dag.selection import Selection
 from infra.dag.source import Sources
@@ -26,7 +27,8 @@ from pipelines.recipes.parts.model import ClipModel, PictureModel
 from pipelines.recipes.vipo_image import vipo_image
 from pipelines.recipes.vipo_pickapic import vipo_pickapic
 from pipelines.recipes.vipo_video import vipo_video
-from pipelines.schemas.training import Example, TuneStep
+from pipelines.schemas.curves import Curve, by_metric, last_step
+from pipelines.schemas.training import Example
 from support.pair_files import pair, write_pairs
 from support.tiny import write_tiny
 from tests.benchmarks.quiet import Quiet
@@ -125,15 +127,15 @@ def test_both_trainings_leave_pipelines_cards_logs_and_previews(trained):
         assert (weights / "tracked" / "metrics.jsonl").read_text().count("\n") >= 2
         assert list((weights / "tracked").rglob("events.out.tfevents.*"))
         assert len(list((weights / "previews" / "000002").glob("*.png"))) == 2
-        assert len(artifact.table(TuneStep)) == 2
+        assert last_step(artifact.rows(Curve)) == 2
 
 
 def test_the_second_training_starts_at_the_first_and_its_reference_is_cached(trained):
     store, target = trained
-    curve = store.artifact(node(target, "tune[poly]")).table(TuneStep).to_pylist()
+    curve = by_metric(store.artifact(node(target, "tune[poly]")).rows(Curve))
     # At its start the policy is its reference: -log(1/2) + alpha (1 - 1/2).
-    assert curve[0]["loss"] == pytest.approx(np.log(2) + 4, abs=1e-3)
-    assert curve[0]["drift"] is None and curve[0]["error_drift"] == pytest.approx(0, abs=1e-5)
+    assert curve["loss"][0].value == pytest.approx(np.log(2) + 4, abs=1e-3)
+    assert "drift" not in curve and curve["error_drift"][0].value == pytest.approx(0, abs=1e-5)
     assert (
         store.artifact(node(target, "reference_errors")).record.rows
         == 3 * store.artifact(node(target, "examples")).record.rows
@@ -168,6 +170,66 @@ def test_a_video_recipe_with_dimensions_trains_an_adapter(executor, tmp_path):
     assert (config.r, config.lora_alpha) == (64, 128)
 
 
+def scored(count, **columns):
+    """Pairs of clips whose own scores rise with their number, so that each side's differ."""
+    own = {"score_a_VQ": lambda n: 0.5 * n, "score_b_VQ": lambda n: -0.25 * n}
+    return [pair(n, clip=5) | {name: score(n) for name, score in own.items()} | columns for n in range(count)]
+
+
+def test_reward_weighted_regression_trains_on_each_clips_own_score(executor, tmp_path):
+    write_pairs(tmp_path / "pairs", scored(6))
+    write_tiny("wan", tmp_path / "wan")
+    given = {"weights": str(tmp_path / "wan"), "pairs": str(tmp_path / "pairs"), "side": 32, "frames": (5,)}
+    given |= {"method": "rwr", "dimensions": ("VQ",), "workers": 1, "zero": "0", "batch": 6, "steps": 1}
+    target = built(flow_dpo_video, **SMALL | given)
+    store = Store(tmp_path / "store")
+    Runner(store, executor, Quiet(), recipe="flow_dpo_video").run(target, Selection())
+    own = np.array([[0.5 * n for n in range(6)], [-0.25 * n for n in range(6)]])
+    standard = (own - own.mean()) / own.std()
+    examples = store.artifact(node(target, "examples")).table(Example).to_pylist()
+    found = [value for row in examples for value in (row["reward_winner"], row["reward_loser"])]
+    assert sorted(found) == pytest.approx(sorted(standard.ravel()))
+    # Eq. 9: the weight of a clip is the exponential of its own reward, not of its lead over the other one.
+    weight = next(row.value for row in store.artifact(target).rows(Curve) if row.metric == "weight")
+    assert weight == pytest.approx(np.minimum(np.exp(standard), 10).mean(), rel=1e-5)
+
+
+def test_reward_weighted_regression_without_scores_is_refused_with_the_column_and_another_way(tmp_path):
+    write_pairs(tmp_path / "pairs", [pair(n, clip=5, margin_VQ=1.0) for n in range(2)])
+    given = {"pairs": str(tmp_path / "pairs"), "method": "rwr"}
+    with pytest.raises(ConfigError, match="in VQ, which --method rwr needs; add columns score_a_VQ and score_b_VQ"):
+        built(flow_dpo_video, **given, dimensions=("VQ",))
+    with pytest.raises(ConfigError, match="score_a_overall"):
+        built(flow_dpo_video, **given, overall=True)
+    with pytest.raises(ConfigError, match="--scores labels: .*add --overall"):
+        built(flow_dpo_video, **given, scores="labels")
+    fitted = built(flow_dpo_video, **given, scores="labels", overall=True)
+    assert fitted.examples.scores.name == "jury_scores"
+    assert built(flow_dpo_video, method="rwr").examples.scores.name == "import_scores"  # plan works without pairs
+
+
+def read_by(recipe, tmp_path, **flags):
+    """Prompts of the pairs that a recipe learns from, as plan foresees them."""
+    labels = next(s.labels for s in topological(built(recipe, **flags)) if s.name == "examples")
+    return sorted(Foreseen(store=Store(tmp_path / "nothing")).table(labels)["text"].to_pylist())
+
+
+def test_sd15_learns_without_the_subset_of_text_rendering_unless_asked_for(tmp_path):
+    parts = ["Text_Rendering", "composition", "human", None]
+    write_pairs(tmp_path / "pairs", [pair(n, prompt=str(part), subset=part) for n, part in enumerate(parts)])
+    folder = {"pairs": str(tmp_path / "pairs")}
+    assert read_by(vipo_image, tmp_path, **folder) == ["None", "composition", "human"]
+    assert read_by(vipo_image, tmp_path, **folder, model="sdxl") == sorted(map(str, parts))
+    assert read_by(vipo_image, tmp_path, **folder, exclude_subset=("none",)) == sorted(map(str, parts))
+    assert read_by(vipo_image, tmp_path, **folder, exclude_subset=("human",)) == ["None", "Text_Rendering", "composition"]
+    assert read_by(vipo_image, tmp_path, **folder, subset=("human", "text rendering")) == ["Text_Rendering", "human"]
+    assert read_by(vipo_image, tmp_path, **folder, subset=("human", "composition"), exclude_subset=("composition",)) == [
+        "human"
+    ]
+    with pytest.raises(ConfigError, match="subset 'humans': no pair of .* they have Text_Rendering, composition, human"):
+        built(vipo_image, **folder, subset=("humans",))
+
+
 @pytest.mark.parametrize(
     ("recipe", "model"),
     [(vipo_image, m) for m in get_args(PictureModel)]
@@ -178,13 +240,41 @@ def test_every_recipe_is_planned_without_weights_or_pairs(recipe, model, tmp_pat
     stages = topological(recipe(model=model))
     plans = [Planner(Store(tmp_path), CachePolicy(), Sources(None)).plan(stage) for stage in stages]
     for plan in plans:
-        assert plan.rows is None if plan.stage == "arena" else plan.rows > 0
-    assert all("GiB a rank" in plan.demand for plan in plans if plan.stage == "tune")
+        assert plan.rows is None if plan.stage in ("arena", "tune") else plan.rows > 0
+    assert all("GiB per rank" in plan.demand for plan in plans if plan.stage == "tune")
 
 
-def test_pairs_that_keep_their_own_shapes_are_reckoned_by_their_area():
+def told(recipe, tmp_path, **flags):
+    """What plan says of the trainings, without GPUs and memory."""
+    planner = Planner(Store(tmp_path / "empty"), CachePolicy(), Sources(None))
+    plans = [planner.plan(stage) for stage in topological(built(recipe, **flags))]
+    return [plan.demand.split("; ")[0] for plan in plans if plan.stage == "tune"]
+
+
+def test_plan_says_how_many_epochs_a_training_is_and_warns_above_ten(tmp_path):
+    assert told(vipo_image, tmp_path) == ["8000 steps, about 5.1 epochs"] * 2  # of 800,000 pairs, by 512
+    write_pairs(tmp_path / "pairs", [pair(n) for n in range(12)])
+    given = {"pairs": str(tmp_path / "pairs"), "batch": 6, "workers": 2}
+    assert told(vipo_image, tmp_path, **given, steps=20) == ["20 steps, about 10.0 epochs"] * 2
+    many = told(vipo_image, tmp_path, **given, steps=21)
+    assert many == ["21 steps, about 10.5 epochs, which is many: above 10, tuning is known to deteriorate"] * 2
+    assert told(vipo_image, tmp_path, **given, epochs=3) == ["6 steps, about 3.0 epochs"] * 2
+
+
+def test_log_and_card_say_how_many_epochs_a_training_was(trained):
+    store, target = trained
+    artifact = store.artifact(node(target, "tune[poly]"))
+    counted = store.artifact(node(target, "examples")).table(Example)["tie"].to_pylist().count(False)
+    epochs = 2 * 4 / counted
+    assert artifact.record.metrics["epochs"] == pytest.approx(epochs, abs=0.01)
+    assert f"2 steps, {epochs:.1f} epochs" in (artifact.weights() / "README.md").read_text()
+    # Once the examples are there they are counted; the run's log has this line.
+    assert node(target, "tune[poly]").demand(StoreInputs(store)).startswith(f"2 steps, {epochs:.1f} epochs; ")
+
+
+def test_pairs_that_keep_their_own_shapes_are_reckoned_by_their_area(tmp_path):
     tune = vipo_video(model="wan2.1-14b", adapter="lora")
-    rank = float(tune.demand().split(" GiB a rank")[0].split()[-1])
+    rank = float(tune.demand(Foreseen(store=Store(tmp_path))).split(" GiB per rank")[0].split()[-1])
     assert rank > 100  # 81 frames of 720p: 75,600 tokens of each member
 
 
@@ -228,10 +318,26 @@ def test_arenapo_has_the_rate_and_the_optimiser_of_the_public_launchers_and_the_
     assert tuning(adapter="lora", rank=8).adapter.alpha == 16
 
 
+def test_arenapo_has_the_data_side_of_the_public_launchers_in_every_form():
+    for one in (tuning(), tuning(model="sdxl"), tuning(form="sft"), tuning(form="dspo", gap=None)):
+        assert (one.caption_dropout, one.flips, one.trainer.optimizer.weight_decay) == (0.2, True, 0.01)
+        assert one.examples.encoded.flips and one.examples.encoded.buckets.ratio == 1
+    assert not tuning(flips=False).flips and not tuning(flips=False).examples.encoded.flips
+    errors = tuning(draws=4).errors
+    assert (errors.caption_dropout, errors.flips) == (0.2, True)
+
+
 def test_a_uniform_margin_replaces_the_gap_and_not_the_product():
     assert tuning(gap=2.0, scale=0.1).method.margin == Margin(scale=0.1, gap=2.0)
     assert tuning(gap=2.0).examples.arena is None and tuning().examples.arena is not None
     assert tuning(gap=None).method.margin == Margin() and tuning(gap=None).examples.arena is None
+
+
+def test_a_margin_of_rewards_is_made_of_the_scores_that_pairs_carry(tmp_path):
+    assert tuning(gap="reward").examples.scores.name == "import_scores" and tuning(gap="reward").examples.arena is None
+    write_pairs(tmp_path / "pairs", [pair(n) for n in range(2)])
+    with pytest.raises(ConfigError, match="add columns score_a_overall and score_b_overall"):
+        tuning(gap="reward", pairs=str(tmp_path / "pairs"))
 
 
 @pytest.mark.parametrize("form", ["sft", "mapo", "diffusion_dpo", "dspo", "sdpo", "kto"])
@@ -267,7 +373,7 @@ def test_arenapo_rates_known_generators_and_takes_a_step_with_its_margins(execut
     Runner(store, executor, Quiet(), recipe="arenapo").run(target, Selection())
     gaps = [row["gap"] for row in store.artifact(node(target, "examples")).table(Example).to_pylist()]
     assert sum(gap is None for gap in gaps) == 4 and min(gap for gap in gaps if gap is not None) > 0
-    (row,) = store.artifact(target).table(TuneStep).to_pylist()
+    row = {one.metric: one.value for one in store.artifact(target).rows(Curve)}
     # At its start the policy is its reference: the loss of a pair is ln(1 + exp(margin)), its margin c times its gap.
     losses = np.log1p(np.exp(0.1 * np.array([gap or 0.0 for gap in gaps])))
     assert losses.min() <= row["loss"] <= losses.max() and row["loss"] > np.log(2)

@@ -16,6 +16,7 @@ from pipelines.reporting.dag_figure import assign_lanes
 from pipelines.reporting.data import ReportData
 from pipelines.reporting.page import render_report
 from pipelines.reporting.pictures import draw, embed
+from pipelines.schemas.curves import curve_rows
 from pipelines.schemas.votes import JurorStatistics
 from support.report_rows import HOSTILE, png, report_data, summary
 
@@ -88,6 +89,19 @@ def test_hostile_text_is_shown_and_never_obeyed(source: str, page: Page) -> None
 
 def test_the_same_rows_give_the_same_bytes(source: str) -> None:
     assert render_report(report_data()) == source
+
+
+def test_a_curve_is_drawn_for_every_metric_that_a_training_reports(page: Page) -> None:
+    drawn = [attributes["aria-label"] for tag, attributes in page.tags if tag == "svg"]
+    starts = ("loss:", "implicit accuracy:", "winner error and loser error:", "error drift:", "entropy bonus:", "accuracy:")
+    assert all(any(label.startswith(start) for label in drawn) for start in starts)
+    assert not any(label.startswith("loser error") for label in drawn)
+
+
+def test_a_training_without_pairs_metrics_is_shown_and_found_no_fault_with() -> None:
+    rows = curve_rows({"step": k + 1, "loss": 1.0, "group_reward": float(k)} for k in range(30))
+    shown = render_report(ReportData(tune_curve=list(rows)))
+    assert "30 steps" in shown and "group reward" in shown and "no better than chance" not in shown
 
 
 def test_the_page_is_small(source: str) -> None:

@@ -208,7 +208,7 @@ def test_a_tie_is_learnt_from_by_the_loss_that_has_ties(sd3_world):
 
 def test_held_out_ties_are_measured_at_the_threshold_that_suits_them(sd3_world):
     data = data_of(sd3_world).open()
-    ties = data.numbers["tie"] > 0
+    ties = data.numbers("tie") > 0
     lead = np.where(ties, 0.1, [1.0, 2.0, -0.5, 3.0])  # one of three decided pairs is ranked wrong
     names = data.ids.to_pylist()
     scores = [RewardScore(name, t, "overall", one, 0.0) for t in TIMES for name, one in zip(names, lead, strict=True)]

@@ -13,6 +13,8 @@ from actors.training.launch import here
 from actors.training.options import TrainerOptions
 from actors.training.trainer import read_curve, train
 from infra.config import ConfigError
+from infra.dag.plan import Foreseen
+from infra.store.artifacts import Store
 from pipelines.algorithms.preference.confidence import SoftLabels, WeightedLabels
 from pipelines.algorithms.preference.diffusion_dpo import DiffusionDPO
 from pipelines.algorithms.preference.dspo import DSPO
@@ -23,11 +25,13 @@ from pipelines.models.adapter import Full, LoRA
 from pipelines.models.card import summary
 from pipelines.models.sizes import ARCHITECTURES
 from pipelines.models.weights import Hub
+from pipelines.schemas.curves import curve_rows
 from pipelines.stages.encode import Encode, Encoders
 from pipelines.stages.examples import Examples
-from pipelines.stages.imported import ImportedLabels, ImportedPictures, PairFiles
+from pipelines.stages.imported import ImportedLabels, ImportedPictures, ImportedScores, PairFiles
 from pipelines.stages.reference_errors import ReferenceErrors
-from pipelines.stages.tune import Previews, Tune
+from pipelines.stages.tune import Tune
+from pipelines.training.previews import Previews
 from support.tiny import KINDS, family_at, write_tiny
 from support.training import TEXTS, training, write_world
 
@@ -132,9 +136,14 @@ class TableOf:
 
 
 def test_a_margin_of_rewards_on_examples_without_rewards_is_refused_before_training(folders):
-    node = tune(folders["sd15"], method=DiffusionDPO(margin=Margin(scale=1.0, gap="reward")))
-    rows = [{"tie": False, "reward_winner": None}, {"tie": False, "reward_winner": 0.5}]
-    with pytest.raises(ConfigError, match="1 of 2 examples have no reward_winner.*or choose gap `arena`"):
+    method = DiffusionDPO(margin=Margin(scale=1.0, gap="reward"))
+    with pytest.raises(ConfigError, match="a margin of gap `reward` and method rwr need a reward of every picture"):
+        tune(folders["sd15"], method=method)
+    examples = nodes(folders["sd15"])
+    scored = examples.model_copy(update={"scores": ImportedScores(pictures=examples.labels.shown)})
+    node = tune(folders["sd15"], method=method, examples=scored)
+    rows = [{"tie": False, "reward_winner": 0.5, "reward_loser": one} for one in (None, 0.1)]
+    with pytest.raises(ConfigError, match="1 of 2 examples have no reward_loser.*or choose gap `arena`"):
         node._examples(TableOf(rows))
     assert node._examples(TableOf(rows[1:])).num_rows == 1
 
@@ -186,15 +195,16 @@ def test_where_it_runs_and_what_it_shows_is_no_part_of_its_key(folders):
     assert plain.key != tune(folders["sd15"], start=plain).key
 
 
-def test_memory_is_reckoned_for_a_published_size(folders):
+def test_memory_is_reckoned_for_a_published_size(folders, tmp_path):
+    nothing = Foreseen(store=Store(tmp_path))
     known = tune(folders["sd15"], architecture=ARCHITECTURES["sd15"], adapter=Full())
-    assert "GiB a rank" in known.demand()
-    assert "GiB" not in tune(folders["sd15"]).demand()
+    assert "GiB per rank" in known.demand(nothing)
+    assert "GiB" not in tune(folders["sd15"]).demand(nothing)
 
 
 def test_the_card_compares_the_ends_of_the_curve():
-    curve = [{"loss": 1.0 - 0.1 * n, "implicit_accuracy": 0.5, "winner_error": 1.0, "loser_error": 1.0} for n in range(10)]
-    rows = {row["training metric"]: row for row in summary(curve, metrics=["loss", "winner_error", "drift"])}
+    log = [{"step": n + 1, "loss": 1.0 - 0.1 * n, "winner_error": 1.0, "late": 2.0 if n else None} for n in range(10)]
+    rows = {row["training metric"]: row for row in summary(list(curve_rows(log)))}
     assert rows["loss"]["first tenth"] == 1.0 and rows["loss"]["last tenth"] == pytest.approx(0.1)
     assert rows["winner_error"]["steps"] == 10 and set(rows) == {"loss", "winner_error"}
 

@@ -23,7 +23,7 @@ from pipelines.models.adapter import Full, LoRA, Start
 from pipelines.models.families.base import SIZES
 from pipelines.recipes.arenapo import arenapo
 from pipelines.training.data import Latents
-from pipelines.training.preference import PreviewSpec
+from pipelines.training.previews import PreviewSpec
 from support.tiny import FAMILIES
 from support.training import SMALL, data_of, dpo, objective, reader, shape_of, training, write_errors, write_world
 
