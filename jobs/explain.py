@@ -91,7 +91,7 @@ def source_changed(record: Record) -> list[str]:
 
 
 def show(found: dict[str, Any]) -> None:
-    """For people."""
+    """Prints what was found as text."""
     print(f"{found['stage']}/{found['key']}  version {found['version']}, digest {found['digest']}")
     rows = f"{found['rows']} rows: {found['computed_rows']} computed, {found['reused_rows']} taken over"
     print(f"finished {found['finished']} in {found['seconds']:.1f} s; {rows}, {found['error_rows']} quarantined")

@@ -39,7 +39,7 @@ def source_note(plan: NodePlan) -> str:
 
 
 def duration(seconds: float) -> str:
-    """12s, 3m20s, 2h05m."""
+    """A duration as people write it: 12s, 3m20s or 2h05m."""
     whole = int(seconds)
     if whole < 60:
         return f"{whole}s"

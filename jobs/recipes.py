@@ -84,7 +84,7 @@ class Flag:
 
     @property
     def plain(self) -> Any:
-        """Its type without what is annotated about it."""
+        """The type of the parameter, without the constraints annotated to it."""
         annotated = typing.get_origin(self.annotation) is typing.Annotated
         return typing.get_args(self.annotation)[0] if annotated else self.annotation
 
@@ -98,7 +98,7 @@ class Flag:
 
     @property
     def description(self) -> str:
-        """What it says of itself."""
+        """The description annotated to the parameter."""
         return next((field.description for field in self.fields if field.description), "")
 
     @property
@@ -110,7 +110,7 @@ class Flag:
         return ()
 
     def bound(self, name: str) -> Any:
-        """Its bound `ge`, `gt`, `le` or `lt`, None where it has none."""
+        """The parameter's bound of this kind (`ge`, `gt`, `le` or `lt`); None where it has none."""
         found = [getattr(item, name, None) for field in self.fields for item in field.metadata]
         return next((value for value in found if value is not None), None)
 

@@ -121,7 +121,7 @@ def lines(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterator[str]:
 
 
 def write_table(names: Sequence[str], rows: Iterable[Sequence[Any]], out: TextIO) -> None:
-    """For people."""
+    """Prints rows as an aligned table."""
     for line in lines(names, list(rows)):
         out.write(f"{line}\n")
 

@@ -17,9 +17,9 @@ class Ancestor:
     """One step of what led to a model, the oldest first."""
 
     name: str
-    """What it is: a stage, a data set, a base model."""
+    """Kind of the source: a stage, a data set or a base model."""
     key: str
-    """Its identity: a stage's key, a content hash, a hub revision."""
+    """Identity of the source: the key of a stage, a hash of the content, or a revision on the Hub."""
     note: str = ""
     """What it contributed, in a few words."""
 

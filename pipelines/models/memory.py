@@ -50,7 +50,7 @@ class Architecture:
     patch: int = 1
     """Latent values per side of a token; 1 for a U-Net, whose tokens are its latents."""
     vae: int = 8
-    """Pixels per side of a latent value."""
+    """Pixels per latent value, along each side."""
     frames: int = 1
     """Frames per latent frame, after the first."""
     text_tokens: int = 0

@@ -71,7 +71,7 @@ class Policy:
         self._two = False
         """Whether the reference is a second adapter."""
         self._first: torch.dtype | None = None
-        """Of the policy's first parameter when the copy was last brought to the policy's dtype."""
+        """Data type of the policy's first parameter when the frozen copy was last cast to the policy's."""
         if start is not None and isinstance(start.adapter, LoRA):
             self._go_on(start.folder, start.adapter)
         else:

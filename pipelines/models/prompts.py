@@ -31,7 +31,7 @@ class PromptText:
     expectation: str = ""
     """What a checker asks of the picture, as canonical JSON; jurors never see it."""
     place: str = ""
-    """Where it stands: a file and a line (from 1) or row (from 0), or what wrote it."""
+    """Origin: a file and a line (from 1) or row (from 0), or the name of the model that wrote it."""
     parent: str | None = None
     """Id of the prompt that it was made from."""
 

@@ -42,7 +42,7 @@ class Hub(Config):
     """
 
     repo: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
-    """owner/name"""
+    """Repository on the Hub, as owner/name."""
     revision: str = "main"
     """A branch, tag or commit. It is the identity: give a commit, for a branch may move under the results."""
     holds: Literal["pipeline", "model"] = "pipeline"

@@ -218,22 +218,28 @@ def _chosen(methods: tuple[str, ...], noises: tuple[float, ...], tried: int) -> 
 def lab(
     *,
     quick: Annotated[bool, Field(description="small sizes for a first look: wider intervals")] = False,
-    methods: Annotated[tuple[str, ...], Field(description="contenders, by name; all by default")] = (),
+    methods: Annotated[tuple[str, ...], Field(description="contenders, by name (default: all)")] = (),
     noises: Annotated[
         tuple[Annotated[float, Field(ge=0, lt=0.5)], ...] | None,
-        Field(description="shares of flipped labels; 0,0.15,0.3 by default, 0,0.3 if quick"),
+        Field(description="shares of flipped labels (default: 0,0.15,0.3, or 0,0.3 if quick)"),
     ] = None,
-    seeds: Annotated[int | None, Field(ge=1, le=100, description="training seeds; 5, or 2 if quick")] = None,
+    seeds: Annotated[int | None, Field(ge=1, le=100, description="training seeds (default: 5, or 2 if quick)")] = None,
     candidates: Annotated[
-        int | None, Field(ge=1, le=BUDGET, description="settings every contender tries with every seed; 2")
+        int | None, Field(ge=1, le=BUDGET, description="settings that every contender tries with every seed (default: 2)")
     ] = None,
-    steps: Annotated[int | None, Field(ge=2, description="steps of a short training; 40, or 10 if quick")] = None,
-    batch: Annotated[int, Field(ge=1, description="pairs a step")] = 32,
-    prompts: Annotated[int | None, Field(ge=6, le=3000, description="training captions; 360, or 60 if quick")] = None,
-    tuning: Annotated[int | None, Field(ge=6, le=1000, description="captions that choose settings; 120, or 48")] = None,
-    evaluation: Annotated[int | None, Field(ge=6, le=1000, description="held-out captions; 600, or 120 if quick")] = None,
-    seed: Annotated[int, Field(ge=0, description="of the training captions")] = 0,
-    workers: Annotated[int, Field(ge=1, le=1024, description="trials at a time, a core each")] = 2,
+    steps: Annotated[int | None, Field(ge=2, description="steps of a short training (default: 40, or 10 if quick)")] = None,
+    batch: Annotated[int, Field(ge=1, description="pairs per step")] = 32,
+    prompts: Annotated[
+        int | None, Field(ge=6, le=3000, description="training captions (default: 360, or 60 if quick)")
+    ] = None,
+    tuning: Annotated[
+        int | None, Field(ge=6, le=1000, description="captions that choose settings (default: 120, or 48 if quick)")
+    ] = None,
+    evaluation: Annotated[
+        int | None, Field(ge=6, le=1000, description="held-out captions (default: 600, or 120 if quick)")
+    ] = None,
+    seed: Annotated[int, Field(ge=0, description="seed of the training captions")] = 0,
+    workers: Annotated[int, Field(ge=1, le=1024, description="trials that run at a time, with one core each")] = 2,
 ) -> Claims:
     """prompts -> render -> pair -> judge -> label -> arena, encode -> examples -> trials -> claims (lab.html)."""
     asked = {"prompts": prompts, "tuning": tuning, "evaluation": evaluation, "seeds": seeds, "steps": steps}

@@ -162,7 +162,7 @@ def miniature(
     ] = 1.0,
     adapter: Annotated[Literal["lora", "full"], Field(description="what tune trains: a LoRA or all weights")] = "full",
     zero: Annotated[Literal["0", "1", "2", "3"], Field(description="DeepSpeed ZeRO stage; 0: plain torch")] = "1",
-    beta: Annotated[float, Field(gt=0, le=1e6, description="strength of the tie to the reference")] = 500.0,
+    beta: Annotated[float, Field(gt=0, le=1e6, description="KL weight: larger stays closer to the reference")] = 500.0,
     steps: Annotated[int, Field(ge=1, le=1_000_000, description="optimiser steps of tune")] = 200,
     batch: Annotated[int, Field(ge=1, le=65_536, description="pairs per optimiser step")] = 64,
     learning_rate: Annotated[

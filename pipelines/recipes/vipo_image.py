@@ -53,7 +53,12 @@ def vipo_image(
     alpha: Annotated[str, Field(pattern=r"^(auto|-?\d+(\.\d+)?)$", description="Poly-DPO's alpha, or auto")] = "0",
     adapter: Annotated[Literal["full", "lora"], Field(description="what is trained")] = "full",
     beta: Annotated[
-        float | None, Field(gt=0, allow_inf_nan=False, description="strength of the tie to the reference; 500, SDXL 1000")
+        float | None,
+        Field(
+            gt=0,
+            allow_inf_nan=False,
+            description="KL weight: larger stays closer to the reference (default: 500, SDXL 1000)",
+        ),
     ] = None,
     sft: Annotated[bool, Field(description="fine-tune on the winners first")] = True,
     guidance: Annotated[float, Field(ge=0, description="guidance that FLUX.1-dev is told while it is trained")] = 1.0,

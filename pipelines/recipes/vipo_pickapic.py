@@ -28,7 +28,9 @@ RUN = Run(steps=4500, batch=512, learning_rate=512 * BASE_RATE, warm_up=500, opt
 def vipo_pickapic(
     *,
     alpha: Annotated[str, Field(pattern=r"^(auto|-?\d+(\.\d+)?)$", description="alpha of Poly-DPO, or auto")] = "8",
-    beta: Annotated[float, Field(gt=0, allow_inf_nan=False, description="strength of the tie to the reference")] = 5000.0,
+    beta: Annotated[
+        float, Field(gt=0, allow_inf_nan=False, description="KL weight: larger stays closer to the reference")
+    ] = 5000.0,
     flips: Annotated[bool, Field(description="exchange left and right of half of the pairs")] = True,
     source: Source = Source(),
     setup: Setup = Setup(),

@@ -28,7 +28,9 @@ def vipo_video(
     *,
     model: Annotated[ClipModel, Field(description="generator of clips")] = "wan2.1-1.3b",
     alpha: Annotated[str, Field(pattern=r"^(auto|-?\d+(\.\d+)?)$", description="Poly-DPO's alpha, or auto")] = "0",
-    beta: Annotated[float, Field(gt=0, allow_inf_nan=False, description="strength of the tie to the reference")] = 500.0,
+    beta: Annotated[
+        float, Field(gt=0, allow_inf_nan=False, description="KL weight: larger stays closer to the reference")
+    ] = 500.0,
     adapter: Annotated[Literal["full", "lora"], Field(description="what is trained")] = "full",
     frames: Annotated[tuple[int, ...], Field(description="lengths of clips, each 4k + 1")] = (81, 49, 33, 17),
     source: Source = Source(),

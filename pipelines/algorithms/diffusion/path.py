@@ -74,7 +74,7 @@ class FlowPath:
         return PathSample(x_t=x_t.to(x_0.dtype), target=noise - x_0, t=t)
 
     def timesteps(self, t: Float[torch.Tensor, " batch"]) -> Float[torch.Tensor, " batch"]:
-        """1000 t."""
+        """1000 t: the timestep that a flow model's denoiser is given."""
         return TRAINING_STEPS * t
 
 

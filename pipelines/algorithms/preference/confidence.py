@@ -75,7 +75,7 @@ class SoftLabels(Confidence):
         exchanged: Callable[[], Float[torch.Tensor, " pairs"]],
         probability: Float[torch.Tensor, " pairs"],
     ) -> Float[torch.Tensor, " pairs"]:
-        """q L(+) + (1 - q) L(-)."""
+        """q L(+) + (1 - q) L(-): the mixture of the losses of both orders, q the weight of the label's own."""
         share = self.weight(probability)
         return share * direct() + (1 - share) * exchanged()
 
@@ -88,7 +88,7 @@ class WeightedLabels(Confidence):
     """lead: 2 p - 1, so that an even chance counts nothing (0 also below one half); probability: p itself."""
 
     def weight(self, probability: Float[torch.Tensor, " pairs"]) -> Float[torch.Tensor, " pairs"]:
-        """By `by`."""
+        """Weights float[pairs] in [0, 1] from the probabilities p that the labels are right."""
         return (2 * probability - 1 if self.by == "lead" else probability).clamp(0, 1)
 
 

@@ -45,7 +45,7 @@ class DPO(Method):
 
     @property
     def needs(self) -> frozenset[str]:
-        """What its margin and its confidence read."""
+        """Columns that the margin and the label confidence read."""
         return needed_columns(self.margin, confidence=self.confidence)
 
     @abstractmethod
@@ -54,16 +54,16 @@ class DPO(Method):
 
     @property
     def reference(self) -> Reference:
-        """Its errors, which can be cached."""
+        """DPO needs the reference's errors alone, which can be cached."""
         return "errors"
 
     @property
     def needs_statistics(self) -> bool:
-        """Where alpha or the loser's scale is one of the whole batch."""
+        """True where alpha or the scale of the loser's gradient is computed from the whole batch."""
         return self.polynomial.needs_statistics or self.loser_gradient.needs_statistics
 
     def statistics(self, batch: PairBatch) -> dict[str, Float[torch.Tensor, " pairs"]]:
-        """What an alpha and a loser's scale of the whole batch are made from."""
+        """Values of each pair whose batch means give alpha and the scale of the loser's gradient."""
         logit = preference_logit(batch.winner, loser=batch.loser, beta=self.beta_at(batch.t))
         return self.polynomial.statistics(logit) | self.loser_gradient.statistics(batch)
 

@@ -60,17 +60,17 @@ class DSPO(Method):
 
     @property
     def needs(self) -> frozenset[str]:
-        """What its margin and its confidence read."""
+        """Columns that the margin and the label confidence read."""
         return needed_columns(self.margin, confidence=self.confidence)
 
     @property
     def reference(self) -> Reference:
-        """Its predictions: errors say nothing about the direction away from it."""
+        """DSPO needs the reference's predictions: its errors say nothing about the direction away from it."""
         return "predictions"
 
     @property
     def needs_statistics(self) -> bool:
-        """Where the loser's scale is one of the whole batch."""
+        """True where the scale of the loser's gradient is computed from the whole batch."""
         return self.loser_gradient.needs_statistics
 
     def statistics(self, batch: PairBatch) -> dict[str, Float[torch.Tensor, " pairs"]]:

@@ -40,12 +40,12 @@ class KTO(Method):
 
     @property
     def reference(self) -> Reference:
-        """Its errors, which can be cached."""
+        """KTO needs the reference's errors alone, which can be cached."""
         return "errors"
 
     @property
     def needs_statistics(self) -> bool:
-        """For kl."""
+        """True: kl is a mean over the whole batch."""
         return True
 
     def statistics(self, batch: PairBatch) -> dict[str, Float[torch.Tensor, " pairs"]]:

@@ -37,7 +37,7 @@ class Member:
     prediction: Float[torch.Tensor, "pairs *shape"]
     """The policy's prediction, with gradient."""
     target: Float[torch.Tensor, "pairs *shape"]
-    """What it should have been (`diffusion.path.PathSample.target`)."""
+    """The target of the prediction (`diffusion.path.PathSample.target`)."""
     error: Float[torch.Tensor, " pairs"]
     """E: fp32 mean over all but the pairs (`diffusion.path.per_sample_error`), with gradient."""
     reference: Float[torch.Tensor, "pairs *shape"] | None
@@ -63,7 +63,7 @@ class PairBatch:
     gap: Float[torch.Tensor, " pairs"]
     """The arena's posterior gap, 0 or more, on the rating's scale (`rating.gap`); NaN where it is not known."""
     probability: Float[torch.Tensor, " pairs"]
-    """That the label is right, from a jury calibrated on people's labels; NaN where it is not known."""
+    """Probability that the label is right, from a jury calibrated on people's labels; NaN where it is not known."""
     tie: Bool[torch.Tensor, " pairs"]
     """Equals, whose order means nothing: only for methods with `keeps_ties`."""
     reward_winner: Float[torch.Tensor, " pairs"]
@@ -83,7 +83,7 @@ class PairLosses:
 
     losses: Float[torch.Tensor, " pairs"]
     metrics: dict[str, Float[torch.Tensor, " pairs"]]
-    """Of every method (`figures`), and its own."""
+    """By name: the figures that every method reports (`figures`), and those of this method."""
 
 
 class Method(Config, ABC):
@@ -104,7 +104,7 @@ class Method(Config, ABC):
     @property
     @abstractmethod
     def reference(self) -> Reference:
-        """What it needs of the reference."""
+        """What the method needs of the reference model: nothing, its errors, or its predictions."""
 
     @property
     def needs_statistics(self) -> bool:

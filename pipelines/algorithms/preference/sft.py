@@ -19,6 +19,6 @@ class SFT(Method):
         return "none"
 
     def losses(self, batch: PairBatch, *, means: Mapping[str, float]) -> PairLosses:
-        """The winner's error."""
+        """The policy's error on each winner: the plain training loss of its generator."""
         del means
         return PairLosses(losses=batch.winner.error, metrics=figures(batch))

@@ -22,7 +22,7 @@ class Likert(Config):
 
     kind: Literal["likert"] = "likert"
     dimension: str = Field(OVERALL, min_length=1)
-    """What is graded."""
+    """Name of the dimension that is graded."""
     before: str = ""
     """Text before the picture."""
     after: str = "How well does this show: {caption}? Answer with a grade from 1 (not at all) to 5 (perfectly)."

@@ -39,9 +39,9 @@ class AccuracyAtTime:
 
     t: float
     excluded: Interval
-    """Over decided pairs; `n` of them."""
+    """Ties-excluded accuracy over the `n` decided pairs."""
     included: TiesIncluded
-    """Over all pairs."""
+    """Ties-included accuracy over all pairs."""
 
 
 def ties_excluded(

@@ -38,7 +38,8 @@ class Verdicts:
     counts: Int[np.ndarray, "pairs 4"]
     """Ballots for a, b, tie and nothing."""
     probability: Float[np.ndarray, " pairs"] | None = None
-    """That the choice is right, nan where nobody judged; None from a panel that was not calibrated on people's labels."""
+    """Probability that the choice is right, NaN where nobody judged; None from a panel that was not calibrated on people's
+    labels."""
 
 
 class Majority(Config):

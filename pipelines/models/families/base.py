@@ -45,7 +45,7 @@ class Family(Config, ABC):
 
     name: ClassVar[str]
     pipeline_class: ClassVar[str]
-    """`_class_name` in model_index.json."""
+    """Name of the pipeline's class: `_class_name` in model_index.json."""
     other_classes: ClassVar[tuple[str, ...]] = ()
     """Other pipelines whose folders its pipeline loads."""
     pipeline_module: ClassVar[str] = "diffusers"
@@ -131,7 +131,7 @@ class Family(Config, ABC):
                     require_whole(self.folder / name)
 
     def prediction(self) -> str:
-        """What its scheduler's config says that is predicted: flow, epsilon or v_prediction. Read without torch."""
+        """What the denoiser predicts, by the scheduler's config: flow, epsilon or v_prediction. Reads it without torch."""
         path = self.folder / "scheduler" / "scheduler_config.json"
         if not path.is_file():
             raise ConfigError(f"{path} is missing; save the pipeline with its scheduler (save_pretrained)")

@@ -35,7 +35,7 @@ class FLUX2Klein(Family):
     size_multiple: ClassVar = 16
 
     def latent_shape(self, *, frames: int, height: int, width: int) -> tuple[int, ...]:
-        """Four channels for each of the VAE's, at half its height and width."""
+        """Channels of a latent: four for each channel of the VAE, since height and width are halved."""
         channels, rows, columns = super().latent_shape(frames=frames, height=height, width=width)
         return (SQUARE**2 * channels, rows // SQUARE, columns // SQUARE)
 

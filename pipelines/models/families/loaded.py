@@ -34,7 +34,7 @@ class DenoiserCall:
     timesteps: torch.Tensor
     """float[b] in [0, 1000)."""
     condition: Condition
-    """The batched condition."""
+    """What the denoiser reads beside x: named tensors, batched along dimension 0."""
     guidance: float = 1.0
     """Guidance scale given to a guidance-distilled denoiser (FLUX.1-dev)."""
 
@@ -51,7 +51,7 @@ class LoadedFamily(ABC):
         self.family = family
         self.pipeline = pipeline
         self.dtype = dtype
-        """Of everything as it was loaded, and of what is encoded."""
+        """Data type of the models as they were loaded, and of encoded latents and conditions."""
         self._first: torch.dtype | None = None
         self._dtype = dtype
         self.path = noise_path(pipeline.scheduler)
@@ -80,7 +80,7 @@ class LoadedFamily(ABC):
         return x
 
     def time_shift(self, latent_shape: Sequence[int]) -> float:
-        """Its scheduler's shift of training times for latents [..., h, w]; 1 for diffusion."""
+        """The shift that the pipeline's scheduler gives training times for latents [..., h, w]; 1 for diffusion."""
         if self.path.prediction != "flow":
             return 1.0
         return time_shift(self.pipeline.scheduler.config, tokens=self.tokens(latent_shape))
@@ -157,7 +157,7 @@ class LoadedFamily(ABC):
         guidance: float,
         seeds: Sequence[int],
     ) -> torch.Tensor:
-        """Latents float[b, *shape] by the pipeline's own scheduler, without gradient; one seed a sample."""
+        """Latents float[b, *shape] by the pipeline's own scheduler, without gradient; one seed per sample."""
         from pipelines.models.families.sampling import sample
 
         return sample(self, model, conditions, negative=negative, shape=shape, steps=steps, guidance=guidance, seeds=seeds)
@@ -198,7 +198,7 @@ class LoadedFamily(ABC):
         """x and condition in the denoiser's dtype, where x is: an engine may have changed the dtype since loading."""
         model: Any = self.model
         first = next(model.parameters()).dtype
-        if first != self._first:  # diffusers looks at every module for its dtype: milliseconds a step
+        if first != self._first:  # diffusers looks at every module for its dtype: milliseconds per step
             self._first, self._dtype = first, model.dtype
         dtype = self._dtype
         x = call.x.to(dtype)

@@ -41,7 +41,7 @@ def sample(
     guidance-distilled denoiser is told the guidance and reads no `negative`. Dropout is off meanwhile.
     """
     if len(conditions) != len(seeds):
-        raise ConfigError(f"{len(conditions)} conditions but {len(seeds)} seeds; give one a sample")
+        raise ConfigError(f"{len(conditions)} conditions but {len(seeds)} seeds; give one per sample")
     device = next(loaded.model.parameters()).device
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     scheduler = type(loaded.pipeline.scheduler).from_config(loaded.pipeline.scheduler.config)

@@ -38,7 +38,7 @@ class Diffusers(Generator):
     lora_scale: float = Field(1.0, allow_inf_nan=False)
     """How strongly the LoRA is added; 1 is as it was trained."""
     steps: int | None = Field(None, ge=1, le=1000)
-    """Sampling steps."""
+    """Number of sampling steps."""
     guidance: float | None = Field(None, ge=0, allow_inf_nan=False)
     """Scale of the guidance, as the pipeline's `guidance_scale` means it: a distilled model (FLUX) is told of it."""
     true_cfg: float | None = Field(None, ge=0, allow_inf_nan=False)

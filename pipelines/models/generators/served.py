@@ -67,9 +67,9 @@ class Served(Generator):
     steps: int | None = Field(None, ge=1, le=1000)
     """Sampling steps (`num_inference_steps`); like every option below, None leaves it to the server."""
     guidance: float | None = Field(None, ge=0, allow_inf_nan=False)
-    """`guidance_scale`."""
+    """Guidance scale (`guidance_scale`): how far samples are led away from `negative_prompt`."""
     true_cfg: float | None = Field(None, ge=0, allow_inf_nan=False)
-    """`true_cfg_scale`."""
+    """Scale of classifier-free guidance where `guidance_scale` is an input of the model (`true_cfg_scale`)."""
     negative_prompt: str | None = None
     """What guidance leads away from."""
     height: int | None = Field(None, ge=8)

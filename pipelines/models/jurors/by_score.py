@@ -38,7 +38,6 @@ class ScoreJuror(Juror):
         return self.scorer.dimensions
 
     def open(self, device: str, places: Places) -> OpenJuror:
-        """Loads the scorer."""
         return OpenScoreJuror(self.scorer.open(device, places), dimensions=self.dimensions, tie_within=self.tie_within)
 
 

@@ -29,7 +29,7 @@ class VlmJuror(Juror):
     grammar: AnswerGrammar | None = None
     """How free text is read, reasoning included; None: the answer is one token, and there are scores."""
     engine: AnyEngine = TransformersEngine()
-    """What runs it."""
+    """The engine that runs the model: transformers or vLLM."""
 
     @model_validator(mode="after")
     def _of_a_model(self) -> VlmJuror:
@@ -39,10 +39,8 @@ class VlmJuror(Juror):
 
     @property
     def dimensions(self) -> tuple[str, ...]:
-        """Those of the questionnaire."""
         return self.questionnaire.dimensions
 
     def open(self, device: str, places: Places) -> OpenJuror:
-        """Reads the weights."""
         loaded = self.engine.load(self.weights.folder(places), device=device)
         return OpenAskedJuror(loaded, questionnaire=self.questionnaire, grammar=self.grammar)

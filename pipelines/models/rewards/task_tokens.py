@@ -33,7 +33,7 @@ class TaskTokenReward(RewardModel):
 
     kind: Literal["task_tokens"] = "task_tokens"
     task_tokens: int = Field(2, ge=1, le=64)
-    """Learnable tokens beside the caption's."""
+    """Number of learnable tokens that are appended to the tokens of the caption."""
 
     def refuse(self, backbone: Family) -> None:
         joint = backbone.joint_text

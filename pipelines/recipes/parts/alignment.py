@@ -93,12 +93,12 @@ class Brought(Config):
     evaluation_seed: Annotated[int, Field(ge=0, description="seed of the evaluation's pictures and resampling")] = 0
 
     def rendering(self) -> Resources:
-        """Of `render`."""
+        """Resources of stage `render`."""
         labels = labels_of(self.render_on, flag="--render-on")
         return Resources(workers=self.render_workers, gpus=self.render_gpus, label_selector=labels)
 
     def judging(self) -> Resources:
-        """Of `judge` and `score`."""
+        """Resources of stages `judge` and `score`."""
         labels = labels_of(self.judge_on, flag="--judge-on")
         return Resources(workers=self.judge_workers, gpus=self.judge_gpus, label_selector=labels)
 
@@ -110,7 +110,9 @@ class Tuning(Config):
         Literal["dpo", "dpo_time", "sft"],
         Field(description="loss: dpo is Flow-DPO or Diffusion-DPO, as the policy predicts; dpo_time weighs by (1-t)^2"),
     ] = "dpo"
-    beta: Annotated[float, Field(gt=0, allow_inf_nan=False, description="strength of the tie to the reference")] = 500.0
+    beta: Annotated[
+        float, Field(gt=0, allow_inf_nan=False, description="KL weight: larger stays closer to the reference")
+    ] = 500.0
     alpha: Annotated[str, Field(pattern=r"^(auto|-?\d+(\.\d+)?)$", description="Poly-DPO's alpha, or auto")] = "0"
     margin: Annotated[
         Literal["none", "arena"], Field(description="margin of a pair: none, or by the arena's ratings of its generators")
@@ -130,7 +132,7 @@ class Tuning(Config):
     ] = None
 
     def loss(self, trainee: Trainee) -> AnyMethod:
-        """Of this policy; raises ConfigError for a loss that its objective does not have."""
+        """The preference loss for this policy; raises ConfigError for one that does not suit what it predicts."""
         if self.method == "sft":
             return SFT()
         margin = Margin() if self.margin == "none" else Margin(scale=self.scale, gap="arena")
@@ -194,7 +196,7 @@ class ChosenModels:
     trainee: Trainee
     jury: tuple[Juror, ...]
     weights: Mapping[str, float]
-    """Of the jury's dimensions."""
+    """Weight of each of the jury's dimensions in the overall preference."""
 
 
 def chosen_models(roster: str, jury: str, *, medium: Medium, brought: Brought, method: Tuning) -> ChosenModels:

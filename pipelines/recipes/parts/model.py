@@ -38,7 +38,7 @@ class Trainee:
     family: Family
     """The generator: its family with its weights."""
     size: Architecture | None
-    """Its published size, by which `plan` reckons the memory of a rank; None where it is not known."""
+    """Published size of the denoiser, from which `plan` estimates the memory of a rank; None where it is not known."""
     adapter: Literal["lora", "full"]
     rank: int = 64
     """Rank of the LoRA; its alpha is twice that."""
@@ -49,7 +49,7 @@ class Trainee:
         return isinstance(self.family, SD15 | SDXL)
 
     def trained(self) -> LoRA | Full:
-        """The adapter."""
+        """What is trained: a LoRA of this rank, or all weights."""
         return LoRA(rank=self.rank, alpha=2.0 * self.rank) if self.adapter == "lora" else Full()
 
     def times(self) -> TimeSampler:

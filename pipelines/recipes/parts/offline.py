@@ -84,7 +84,7 @@ class Source(Config):
         return Data(expected=expected, max_error_share=self.max_error_share, **chosen, **options | asked)
 
     def model(self, name: str, adapter: Literal["lora", "full"]) -> Trainee:
-        """The generator."""
+        """The generator that is trained, under its published name; raises ConfigError for a rank of full training."""
         if self.rank is not None and adapter == "full":
             raise ConfigError(f"--rank {self.rank}: all weights are trained; choose --adapter lora")
         return published(name, adapter=adapter, rank=self.rank or 64, weights=self.weights, revision=self.revision)
@@ -102,7 +102,7 @@ class Data:
     own: bool = False
     """Keep every pair's own shape, as far as the model's multiple allows."""
     square: bool = False
-    """Crop to squares."""
+    """Crop pictures to squares."""
     flips: bool = False
     """Encode both orientations and train on either."""
     max_error_share: float = 0.05

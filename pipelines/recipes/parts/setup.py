@@ -17,7 +17,7 @@ from pipelines.training.previews import Previews
 
 
 class Setup(Config):
-    """Where and how it trains, and what is shown meanwhile."""
+    """Resources of training and encoding, precision, trackers and previews."""
 
     workers: Annotated[int, Field(ge=1, le=4096, description="training workers")] = 16
     gpus: Annotated[float, Field(ge=0, description="GPUs per training worker")] = 1.0
@@ -28,32 +28,34 @@ class Setup(Config):
         Field(description="DeepSpeed ZeRO stage, or 0 for plain torch, which adafactor needs; 2, or 0 with adafactor"),
     ] = None
     offload: Annotated[Literal["none", "optimizer", "all"], Field(description="what lies in the host's memory")] = "none"
-    micro_batch: Annotated[int, Field(ge=1, description="pairs a backward pass and GPU")] = 4
+    micro_batch: Annotated[int, Field(ge=1, description="pairs per backward pass and GPU")] = 4
     precision: Annotated[
         Literal["bf16", "fp32"], Field(description="precision of weights and activations; losses are always fp32")
     ] = "bf16"
-    draws: Annotated[int, Field(ge=0, description="cached draws of the reference a pair; 0: it is in memory")] = 0
+    draws: Annotated[
+        int, Field(ge=0, description="cached draws of the reference per pair; 0 keeps the reference in memory")
+    ] = 0
     ema: Annotated[float | None, Field(gt=0, lt=1, description="decay of an average of the weights, then exported")] = None
     preview_texts: Annotated[tuple[str, ...], Field(description="prompts to draw while training")] = ()
     preview_every: Annotated[int, Field(ge=0, description="steps between two drawings; 0 for none")] = 0
     comfyui: Annotated[bool, Field(description="write an adapter under ComfyUI's keys too")] = False
     wandb: Annotated[str, Field(description="project of Weights & Biases to log to")] = ""
     mlflow: Annotated[str, Field(description="URI of the MLflow server or store to log to")] = ""
-    seed: Annotated[int, Field(ge=0, description="of the order of pairs, noise and times")] = 0
+    seed: Annotated[int, Field(ge=0, description="seed of the order of pairs, of noise and of times")] = 0
 
     def trackers(self) -> Trackers:
-        """Beside TensorBoard and JSON lines."""
+        """Trackers besides TensorBoard and JSON lines, which are always written."""
         return Trackers(
             wandb=WandB(project=self.wandb) if self.wandb else None, mlflow=MLflow(uri=self.mlflow) if self.mlflow else None
         )
 
     def without_draws(self) -> Setup:
-        """For a training before the one that has a reference."""
+        """The same without cached draws: for supervised training, which has no reference."""
         return self.model_copy(update={"draws": 0})
 
     @property
     def dtype(self) -> Literal["bfloat16", "float32"]:
-        """Of the weights."""
+        """Data type of the weights while they are trained."""
         return "bfloat16" if self.precision == "bf16" else "float32"
 
     def engine(self, optimizer: AnyOptimizer) -> EngineOptions:
@@ -70,6 +72,6 @@ class Setup(Config):
         return EngineOptions(zero=int(self.zero or "2"), offload=self.offload, bf16=bf16)  # type: ignore[arg-type]
 
     def previews(self, area: int, *, frames: Sequence[int], multiple: int) -> Previews:
-        """In the shape of a square training picture of so many pixels; a clip has the shortest of the lengths."""
+        """Previews are squares of about `area` pixels; a clip has the shortest of the lengths in `frames`."""
         pixels = max(multiple, round(math.sqrt(area) / multiple) * multiple)
         return Previews(texts=self.preview_texts, frames=min(frames), height=pixels, width=pixels)
