@@ -27,7 +27,7 @@ from pipelines.miniature.generators import MiniatureGenerator
 from pipelines.miniature.prompts import Grammar
 from pipelines.miniature.world.draw import SIZE
 from pipelines.recipes.miniature import POLICY, SOURCES
-from pipelines.recipes.parts.loop import labelled_pairs
+from pipelines.recipes.parts.loop import LabelledPairs, labelled_pairs
 from pipelines.stages.examples import Examples
 from pipelines.stages.jury_scores import JuryScores
 from pipelines.stages.prompts import WritePrompts
@@ -215,6 +215,21 @@ def _chosen(methods: tuple[str, ...], noises: tuple[float, ...], tried: int) -> 
     return tuple(one.model_copy(update={"candidates": one.candidates[:tried]}) for one in wanted)
 
 
+def _loop(captions: WritePrompts, base: generators.MiniatureGenerator, resources: Resources) -> LabelledPairs:
+    """From captions to labels and latents of the laboratory's own roster."""
+    return labelled_pairs(
+        captions,
+        roster=roster(),
+        jury=jurors.shipped(),
+        policy=MiniatureFamily(weights=base.weights),
+        buckets=Buckets(area=SIZE**2, multiple=SIZE),
+        samples={POLICY: 4},
+        per_prompt=8,
+        focus=SOURCES,
+        resources=resources,
+    )
+
+
 def lab(
     *,
     quick: Annotated[bool, Field(description="small sizes for a first look: wider intervals")] = False,
@@ -249,17 +264,7 @@ def lab(
     resources = Resources(workers=workers, resident=9, stall_s=3600.0)  # a long trial is one row
     base = next(one for one in generators.shipped() if one.name == POLICY)
     captions = WritePrompts(source=Grammar(train=sizes["prompts"], evaluation=sizes["evaluation"], seed=seed))
-    loop = labelled_pairs(
-        captions,
-        roster=roster(),
-        jury=jurors.shipped(),
-        policy=MiniatureFamily(weights=base.weights),
-        buckets=Buckets(area=SIZE**2, multiple=SIZE),
-        samples={POLICY: 4},
-        per_prompt=8,
-        focus=SOURCES,
-        resources=resources,
-    )
+    loop = _loop(captions, base, resources)
     examples = Examples(labels=loop.labels, encoded=loop.encoded, arena=loop.arena, scores=JuryScores(labels=loop.labels))
     compared = _chosen(methods, levels, sizes["candidates"])
     trials = Trials(

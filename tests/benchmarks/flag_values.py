@@ -98,6 +98,8 @@ BASES: dict[str, Flags] = {
 SHARED: dict[str, Other | Without] = {
     "revision": Without("of a repository on the hub only"),
     "pairs_format": Without("other formats are other files, which --pairs changes already"),
+    "subset": Without("the pairs at hand have no subsets, which test_offline's have"),
+    "exclude_subset": Without("the pairs at hand have no subsets, which test_offline's have"),
     "steps": Other(3),
     "epochs": Other(1.5),
     "batch": Other(2),
@@ -139,8 +141,9 @@ OF_CLIPS: dict[str, Other | Without] = SHARED | {
     "beta": Other(100.0),
     "frames": Other((9,)),
 }
+OF_PAIRS = ("side", "subset", "exclude_subset")
 NODES = Without("needs nodes with labels, and is no part of a key")
-OF_ALIGN: dict[str, Other | Without] = {name: SHARED[name] for name in SHARED if name != "side"} | {
+OF_ALIGN: dict[str, Other | Without] = {name: SHARED[name] for name in SHARED if name not in OF_PAIRS} | {
     "prompts": Other("@lists/more.txt"),
     "jury": Other("@lists/both.yaml"),
     "prompt_column": Other("words", beside={"prompts": "@lists/table.csv"}),
@@ -224,6 +227,7 @@ OTHERS: dict[str, dict[str, Other | Without]] = {
         "dspo_sums": Other(True, beside={"form": "dspo"}),
         "rate": Other("paper"),
         "optimizer": Other("adafactor"),
+        "flips": Other(False),
     },
     "vipo_pickapic": OF_PICTURES
     | {
@@ -236,6 +240,7 @@ OTHERS: dict[str, dict[str, Other | Without]] = {
         "method": Other("sft"),
         "dimensions": Other(("VQ=2", "TA")),
         "overall": Other(True),
+        "scores": Without("the pairs at hand have no scores, which test_offline's have"),
         "rank": Other(8),
         "comfyui": Other(True),
     },
