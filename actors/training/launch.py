@@ -162,7 +162,11 @@ def fit(
 
 
 def here(loop: Loop, config: Any, *, folder: Path, on_report: OnReport | None) -> Path:
-    """Runs `loop(config, session)` in this process, continuing what `folder` holds; returns the last checkpoint."""
+    """Runs `loop(config, session)` in this process, continuing what `folder` holds; returns the last checkpoint.
+
+    It is for stages that ask for no GPU: whatever this machine has is hidden from the loop.
+    """
+    hide_gpus(Resources())
     session = LocalSession(folder, on_report=on_report)
     loop(config, session)
     checkpoint = session.checkpoint()

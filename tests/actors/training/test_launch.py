@@ -150,3 +150,11 @@ def test_a_killed_driver_is_started_again_with_another_number_of_workers(ray_ses
     np.testing.assert_allclose(column(read_curve(checkpoint)), undisturbed, atol=1e-4)
     resumed = [line for line in reports.read_text().splitlines()[done:] if '"step": 1,' in line]
     assert resumed == []
+
+
+def test_a_training_in_this_process_is_shown_no_gpu(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    seen = []
+    with pytest.raises(RuntimeError, match="without a checkpoint"):
+        here(lambda config, session: seen.append(os.environ["CUDA_VISIBLE_DEVICES"]), None, folder=tmp_path, on_report=None)
+    assert seen == [""]
