@@ -42,10 +42,12 @@ def flow_dpo_video(
             "files; rwr's default) or labels (fitted to the labels within a prompt, with --overall)"
         ),
     ] = None,
-    dimensions: Annotated[tuple[str, ...], Field(description="NAME or NAME=WEIGHT, all three by default")] = DIMENSIONS,
+    dimensions: Annotated[
+        tuple[str, ...], Field(description="dimensions to learn from, NAME or NAME=WEIGHT (default: all three)")
+    ] = DIMENSIONS,
     overall: Annotated[bool, Field(description="learn from the overall label, not from dimensions")] = False,
     model: Annotated[ClipModel, Field(description="generator of clips")] = "wan2.1-1.3b",
-    beta: Annotated[float, Field(gt=0, description="strength of the tie to the reference")] = 500.0,
+    beta: Annotated[float, Field(gt=0, description="KL weight: larger stays closer to the reference")] = 500.0,
     frames: Annotated[tuple[int, ...], Field(description="lengths of clips, each 4k + 1")] = (81, 49, 33, 17),
     source: Source = Source(),
     setup: Setup = Setup(zero="1", micro_batch=1),

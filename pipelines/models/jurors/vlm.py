@@ -25,7 +25,7 @@ class VlmJuror(Juror):
     weights: Weights
     """Model, tokenizer and processor as transformers saves them, safetensors only; of the Hub with `holds = "model"`."""
     questionnaire: AnyQuestionnaire
-    """How it is asked."""
+    """What the juror is asked, and how an answer is read."""
     grammar: AnswerGrammar | None = None
     """How free text is read, reasoning included; None: the answer is one token, and there are scores."""
     engine: AnyEngine = TransformersEngine()
