@@ -56,7 +56,7 @@ class ChatServer(Config):
     tokens: int | None = Field(None, ge=1, exclude=True)
     """Budget of tokens, questions and answers together, of one worker; None: no limit."""
     endpoint: Endpoint = Field(exclude=True)
-    """Where the server is."""
+    """Address of the server, and the name of the variable that holds its key; no part of the identity."""
 
     def open(self) -> OpenChatServer:
         """Nothing is sent yet; raises ConfigError where the key's variable is not set."""

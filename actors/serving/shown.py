@@ -88,7 +88,7 @@ class Prepared:
 
     question: Question
     media: tuple[Medium, ...]
-    """In reading order."""
+    """Pictures, and frames of clips, in reading order."""
     as_video: bool
 
     @property

@@ -27,7 +27,7 @@ HIT, PARTIAL, MISS = "hit", "partial", "miss"
 
 @dataclass(frozen=True)
 class CachePolicy:
-    """How a run treats what it finds."""
+    """Which artifacts and rows that a run finds are used again, and which are computed anew."""
 
     force: frozenset[str] = frozenset()  # keys to compute again from nothing
     retry_errors: bool = False

@@ -27,9 +27,9 @@ class Resources(Config):
     workers: int = Field(1, ge=1, le=4096)
     "Actors (row-wise stages) or training workers."
     cpus: float = Field(1.0, ge=0)
-    "Logical CPUs an actor."
+    "Logical CPUs per actor."
     gpus: float = Field(0.0, ge=0)
-    "GPUs an actor."
+    "GPUs per actor."
     memory_gb: float | None = Field(None, gt=0)
     "Memory an actor reserves, GiB."
     stall_s: float = Field(900.0, gt=0)
@@ -75,7 +75,7 @@ class Stage(Config):
 
     @property
     def node(self) -> str:
-        """Its name within a recipe."""
+        """Name of the node within a recipe: the stage's name, with its label in brackets."""
         return f"{self.name}[{self.label}]" if self.label else self.name
 
     @cached_property
@@ -199,7 +199,7 @@ class Context(Inputs, Protocol):
         ...
 
     def progress(self, done: int, total: int, note: str = "") -> None:
-        """How far it is."""
+        """Tells the user how far the stage is."""
         ...
 
     def lineage(self) -> list[Lineage]:

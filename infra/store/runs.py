@@ -167,7 +167,7 @@ class RunFile:
             return claimed
 
     def write(self, data: Mapping[str, Any]) -> None:
-        """The whole file anew."""
+        """Writes the run's file anew, whole, by renaming."""
         write_atomic(self.path, self._text(data).encode())
 
     def _text(self, data: Mapping[str, Any]) -> str:

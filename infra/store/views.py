@@ -80,7 +80,7 @@ class Piece:
 
     @cached_property
     def paths(self) -> list[str]:
-        """Its files."""
+        """The Parquet files of the table."""
         return [str(self.directory / file.name) for file in self.files]
 
     @cached_property

@@ -209,7 +209,7 @@ class Encode(RowStage):
         return {"source": self.pictures}
 
     def require_here(self) -> None:
-        """The weights are whole."""
+        """Raises ConfigError where the files of the weights are cut off."""
         self.encoders.family.require_whole()
 
     def worker(self, inputs: RunInputs) -> Worker:

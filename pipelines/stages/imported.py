@@ -184,7 +184,7 @@ class ImportedLabels(TableStage, Labels):
 
     @property
     def shown(self) -> Pictures:
-        """The imported ones."""
+        """The pictures or clips that the imported labels are about."""
         return self.pictures
 
     def run(self, context: Context) -> Iterator[Preference]:

@@ -207,7 +207,7 @@ class Label(TableStage, Labels):
         )
 
     def expected_rows(self, inputs: Inputs) -> int:
-        """One per pair."""
+        """One preference per judged pair."""
         return inputs.table(self.pairs, ["id"]).num_rows
 
 

@@ -84,7 +84,7 @@ class Measuring:
 
 
 class ReferenceErrors(RowStage):
-    """Examples in; the reference's errors on each, `draws` rows an example."""
+    """Examples in; the reference's errors on each, `draws` rows per example."""
 
     name: ClassVar = "reference_errors"
     row: ClassVar = MeasuredReference

@@ -36,7 +36,7 @@ class PairsOfSubsets(TableStage, Labels):
 
     @property
     def shown(self) -> Pictures:
-        """All that were imported."""
+        """All pictures or clips that were imported, of whatever subset."""
         return self.labels.shown
 
     def run(self, context: Context) -> Iterator[Preference]:

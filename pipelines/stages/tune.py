@@ -209,7 +209,7 @@ class Tune(TableStage, Trained):
 
     @property
     def arithmetic(self) -> Arithmetic:
-        """Of the policy's forward pass."""
+        """Types and autocast of the policy's forward pass."""
         return Arithmetic.of(self.trainer.engine, self.adapter)
 
     def _spec(self, family: Family, start: Start | None) -> PolicySpec:

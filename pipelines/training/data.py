@@ -167,7 +167,7 @@ class OpenTrainingData:
 
     @property
     def ids(self) -> pa.Array:
-        """Of the examples."""
+        """Number of examples."""
         return self.table["id"].combine_chunks()
 
     def name_of(self, index: int) -> str:

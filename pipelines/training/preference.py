@@ -122,7 +122,7 @@ class PreferenceObjective:
 
     @property
     def groups(self) -> np.ndarray | None:
-        """The shape of each example."""
+        """Group of each example, int[examples]: batches hold examples of one shape."""
         return self._ready.data.groups
 
     def name_of(self, index: int) -> str:
@@ -139,11 +139,11 @@ class PreferenceObjective:
 
     @property
     def needs_means(self) -> bool:
-        """Whether the method does."""
+        """Whether the method needs means over the whole batch, which `statistics` gives."""
         return self._method.needs_statistics
 
     def statistics(self, model: nn.Module, draws: list[Draw]) -> dict[str, torch.Tensor]:
-        """The method's."""
+        """What the method wants to know of a batch before its losses, as scalars by name."""
         with torch.no_grad():
             return self._method.statistics(self.pairs(model, draws))
 
@@ -226,7 +226,7 @@ class PreferenceObjective:
                 Pillow.fromarray(frames[0]).save(folder / f"{number:03d}.png")
 
     def export(self, parameters: dict[str, torch.Tensor], folder: Path) -> None:
-        """The policy's own."""
+        """Writes the trained parameters as a LoRA or a whole pipeline; see `Policy.export`."""
         self._ready.policy.export(parameters, folder, comfyui=self.comfyui)
 
 

@@ -75,7 +75,7 @@ class RewardObjective:
 
     @property
     def groups(self) -> np.ndarray | None:
-        """The shape of each example."""
+        """Group of each example, int[examples]: batches hold examples of one shape."""
         return self._ready.data.groups
 
     def name_of(self, index: int) -> str:

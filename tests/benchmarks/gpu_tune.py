@@ -1,7 +1,7 @@
 """`python -m tests.benchmarks.gpu_tune`: DPO steps of a model of SD3.5-medium's size, with random weights, on a GPU.
 
 Pairs a second, peak memory and model-FLOPs utilisation for LoRA and full training, with and without checkpointing, for
-several pairs a step; what does not fit is reported as such. Results go to `results/DEVICE.json`, with versions.
+several pairs per step; what does not fit is reported as such. Results go to `results/DEVICE.json`, with versions.
 Needs torch, diffusers and peft alone. `--tiny` runs the same code in seconds on a CPU, for the tests.
 
 Measured nowhere yet: no GPU was at hand when this was written. Only `--tiny` has run.
@@ -220,7 +220,9 @@ def run() -> list[Result]:
     for row in found["rows"]:
         if not row["out_of_memory"] and row["pairs_per_second"] > best.get(row["adapter"], row)["pairs_per_second"] - 1e-9:
             best[row["adapter"]] = row
-    return [Result(f"gpu_tune: pairs a second, {kind}", row["pairs_per_second"], ">= 0", row) for kind, row in best.items()]
+    return [
+        Result(f"gpu_tune: pairs per second, {kind}", row["pairs_per_second"], ">= 0", row) for kind, row in best.items()
+    ]
 
 
 def write(found: dict[str, Any], folder: Path) -> Path:
@@ -235,7 +237,7 @@ def main(arguments: list[str]) -> int:
     """Exit status 2 where there is no CUDA device and `--tiny` is not given."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.gpu_tune")
     parser.add_argument("--tiny", action="store_true", help="a tiny model on the CPU, to see that it works")
-    parser.add_argument("--pairs", type=int, nargs="+", default=list(PAIRS), help="pairs a step")
+    parser.add_argument("--pairs", type=int, nargs="+", default=list(PAIRS), help="pairs per step")
     parser.add_argument("--peak-tflops", type=float, help="dense bf16 TFLOPs a second of a device that is not in the table")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     given = parser.parse_args(arguments)

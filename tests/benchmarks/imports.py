@@ -1,4 +1,4 @@
-"""Importing every format of preference data: pairs a second, and how memory grows with the number of rows."""
+"""Importing every format of preference data: pairs per second, and how memory grows with the number of rows."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def compared(format: Format, *, few: int, many: int) -> list[Result]:
         folder = Path(name)
         few_seconds, small = measured(format, folder, few)
         seconds, large = measured(format, folder, many)
-    constant = CONSTANT + (FILES if format.name == "pair_folder" else 0)  # five files a pair
+    constant = CONSTANT + (FILES if format.name == "pair_folder" else 0)  # five files per pair
     detail = {"few_GB": round(small.driver, 3), "many_GB": round(large.driver, 3), "constant_GB": constant}
     readers = {"few_GB": round(small.worker, 3), "many_GB": round(large.worker, 3), "constant_GB": READERS}
     rate = {"pairs_per_s": round(many / seconds), "seconds": round(seconds, 1), "few_seconds": round(few_seconds, 1)}
@@ -133,7 +133,7 @@ def compared(format: Format, *, few: int, many: int) -> list[Result]:
             f"{title}: memory / (1.3 x at {few} + constant)", large.driver / (1.3 * small.driver + constant), bound, detail
         ),
         Result(f"{title}: a reader's, the same", large.worker / (1.3 * small.worker + READERS), bound, readers),
-        Result(f"{title}: seconds a pair / at {few}", seconds / many / (few_seconds / few), "<= 1.3", rate),
+        Result(f"{title}: seconds per pair / at {few}", seconds / many / (few_seconds / few), "<= 1.3", rate),
     ]
 
 

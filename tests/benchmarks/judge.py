@@ -38,7 +38,7 @@ def stage(prompts: int) -> Judge:
 
 
 def run(prompts: int = PROMPTS) -> list[Result]:
-    """Ratio of votes a second."""
+    """Ratio of votes per second."""
     import torch
 
     torch.set_num_threads(1)

@@ -68,7 +68,7 @@ def bare(*, pictures: int) -> float:
 
 
 def run(pictures: int = PICTURES) -> list[Result]:
-    """Ratios of pictures a second."""
+    """Ratios of pictures per second."""
     loop = bare(pictures=pictures)
     one, two = staged(1, pictures=pictures), staged(2, pictures=pictures)
     detail = {"pictures": pictures, "bare": round(loop, 1), "one": round(one, 1), "two": round(two, 1)}

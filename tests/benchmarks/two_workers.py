@@ -1,4 +1,4 @@
-"""Two workers on two cores against one: pairs a second, and the same losses.
+"""Two workers on two cores against one: pairs per second, and the same losses.
 
 Through Ray Train as a stage launches it. Only steps are timed, by the workers themselves and after a warm-up: starting
 processes is not what a night of training consists of. One and two workers take turns; a ratio is the median of the turns.
@@ -44,7 +44,7 @@ def timed(training: Training, session: Session) -> None:
 class Measured:
     """What a run was like after its warm-up."""
 
-    rate: float  # pairs a second, by the median step
+    rate: float  # pairs per second, by the median step
     rate_by_cpu_time: float
     losses: list[float]  # of every step
 
@@ -72,7 +72,7 @@ def measured(training: Training, *, workers: int, storage: Path, name: str) -> M
 
 
 def run(turns: int = TURNS, *, steps: int = STEPS) -> list[Result]:
-    """The ratio of pairs a second, and the largest difference between the losses of one worker and of two."""
+    """The ratio of pairs per second, and the largest difference between the losses of one worker and of two."""
     from pipelines.models.adapter import LoRA
     from tests.benchmarks.pairs import write_pairs
 
@@ -92,6 +92,6 @@ def run(turns: int = TURNS, *, steps: int = STEPS) -> list[Result]:
     apart = max(abs(a - b) for one, two in both for a, b in zip(one.losses, two.losses, strict=True))
     detail: dict[str, Any] = {f"pairs_per_s_{n}": [round(run.rate) for run in runs] for n, runs in found.items()}
     return [
-        Result("two workers: pairs a second / one worker's", ratio, ">= 1.6", detail | {"by_cpu_time": round(by_cpu, 2)}),
+        Result("two workers: pairs per second / one worker's", ratio, ">= 1.6", detail | {"by_cpu_time": round(by_cpu, 2)}),
         Result("two workers: largest difference of a loss", apart, "<= 1e-4", {"is": f"{apart:.1e}", "steps": steps}),
     ]
