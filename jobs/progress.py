@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
+from infra.dag.experience import Foretold
 from infra.dag.plan import HIT, NodePlan
 from infra.store.record import Record
 
@@ -23,11 +24,22 @@ def describe(plan: NodePlan) -> str:
         text = f"{plan.state:<8} {plan.to_do} rows to do" + (f", {plan.to_reuse} taken over" if plan.to_reuse else "")
     if plan.error_rows and plan.state == HIT:
         text += f", {plan.error_rows} quarantined (--retry-errors)"
+    if plan.foretold is not None:
+        text += f", {foretold(plan.foretold)}"
     if plan.demand:
         text += f"  {{{plan.demand}}}"
     if plan.state != HIT and plan.why:
         text += f"  [{'; '.join(plan.why[:3])}]"
     return text
+
+
+def foretold(found: Foretold) -> str:
+    """Time, GPU-hours and disk as earlier runs tell: "about 3m20s, 0.4 GPU-hours, 12 MB"."""
+    parts = [f"about {duration(found.seconds)}"]
+    if found.gpu_hours:
+        parts.append(f"{found.gpu_hours:.1f} GPU-hours")
+    parts.append(f"{found.bytes / 1e9:.1f} GB" if found.bytes >= 1e9 else f"{found.bytes / 1e6:.1f} MB")
+    return ", ".join(parts)
 
 
 def source_note(plan: NodePlan) -> str:

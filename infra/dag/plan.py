@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.dag.compute import StoreInputs
+from infra.dag.experience import Foretold, foretell
 from infra.dag.fingerprint import SIZE
 from infra.dag.shards import ShardPlan, plan_shards
 from infra.dag.source import Sources, changed_files
@@ -51,6 +52,7 @@ class NodePlan:
     source_changed: tuple[str, ...] = ()
     error_rows: int = 0
     demand: str = ""  # GPUs and memory, where there is something to say
+    foretold: Foretold | None = None  # time and disk of the rows to do, where earlier runs tell
 
 
 @dataclass
@@ -186,6 +188,7 @@ class Planner:
             source_changed=changed,
             error_rows=errors,
             demand=stage.demand(self.foreseen),
+            foretold=foretell(stage, self.store, to_do) if isinstance(stage, RowStage) and to_do else None,
         )
 
     def _why(self, stage: Stage, found: ArtifactState, changed: tuple[str, ...]) -> list[str]:

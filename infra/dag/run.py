@@ -202,7 +202,7 @@ class Runner:
             source=planner.sources.of(stage),
             libraries=libraries(),
             commit=commit(),
-            metrics=computed.metrics,
+            metrics=computed.metrics | _workers(stage),
         )
         record.write(self.store.directory(stage))
         self.store.forget_scratch(stage)
@@ -346,3 +346,8 @@ class Runner:
 
 def _read(directory: Path, files: Sequence[FileRecord], columns: Sequence[str] | None) -> Any:
     return pa.concat_tables([read_verified(directory / file.name, file, columns) for file in files])
+
+
+def _workers(stage: Stage) -> dict[str, float]:
+    """Who computed the rows of a row-wise stage: by this `plan` foretells how long others will take."""
+    return {"workers": stage.resources.workers, "gpus": stage.resources.gpus} if isinstance(stage, RowStage) else {}
