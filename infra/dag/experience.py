@@ -1,7 +1,7 @@
 """How long a row-wise stage will take, and how much disk: reckoned from what the store has seen of the same stage.
 
-Every record of a row-wise stage says how many workers computed how many rows in which time. The newest one with as many GPUs
-per worker gives seconds of a worker, GPU-hours and bytes per row; `plan` multiplies them by the rows to do.
+Every record of a row-wise stage says how many workers computed how many rows in which time. The newest one with as many
+GPUs per worker gives seconds of a worker, GPU-hours and bytes per row; `plan` multiplies them by the rows to do.
 """
 
 from __future__ import annotations

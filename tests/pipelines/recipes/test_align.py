@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from pipelines.recipes.parts import kinds, rosters
 from pipelines.schemas.evaluation import EvaluationSummary
 from pipelines.schemas.samples import Clip, Picture
 from pipelines.schemas.votes import Vote
+from support.http_server import Asked, Reply, serving
 from support.tiny import write_tiny
 from tests.benchmarks.quiet import Quiet
 
@@ -57,6 +59,15 @@ def juror(name: str, model: str, questionnaire: str) -> str:
 
 
 JURY = juror("one", "idefics3-pairwise", "{kind: pairwise}") + juror("two", "idefics3-pointwise", "{kind: pointwise}")
+SERVED = """
+- kind: served
+  name: served
+  questionnaire: {kind: pairwise}
+  server:
+    model: anything
+    revision: "1"
+    endpoint: {base_url: "URL", first_wait_s: 0.01}
+"""
 JUDGES = juror("three", "idefics3-fine", "{kind: pairwise}")
 
 
@@ -78,13 +89,40 @@ def brought(tmp_path_factory) -> Path:
     return root
 
 
+class Chat:
+    """A chat server that prefers the picture with the smaller hash; every fifth of its first requests finds it down."""
+
+    def __init__(self) -> None:
+        self.down = 0
+
+    def __call__(self, asked: Asked) -> Reply:
+        if asked.number < 30 and asked.number % 5 == 0:
+            self.down += 1
+            return Reply(status=503)
+        parts = asked.body["messages"][0]["content"]
+        shown = [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
+        first, second = (hashlib.sha256(url.encode()).hexdigest() for url in shown)
+        message = {"role": "assistant", "content": "A" if first < second else "B"}
+        choice = {"message": message, "finish_reason": "stop", "logprobs": None}
+        return Reply(body={"choices": [choice], "usage": {"total_tokens": 9}})
+
+
+@pytest.fixture(scope="module")
+def chat(brought):
+    """The server, and the list of jurors with it as the third."""
+    answers = Chat()
+    with serving(answers) as running:
+        (brought / "jury.yaml").write_text(JURY + SERVED.replace("URL", running.url))
+        yield answers
+
+
 def flags(root: Path, **changed):
     files = {"prompts": "prompts.txt", "roster": "roster.yaml", "jury": "jury.yaml", "evaluation_jury": "judges.yaml"}
     return SMALL | {name: str(root / file) for name, file in files.items()} | changed
 
 
 @pytest.fixture(scope="module")
-def finished(executor, brought, tmp_path_factory):
+def finished(executor, brought, chat, tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("store"))
     target = call_recipe(align_image, flags(brought))
     Runner(store, executor, Quiet(), recipe="align_image", name="first").run(target, Selection())
@@ -100,14 +138,16 @@ def node(target, name):
     return next(stage for stage in topological(target) if stage.node == name)
 
 
-def test_three_real_generators_and_two_jurors_end_in_a_report(finished):
+def test_three_real_generators_two_jurors_and_a_served_one_end_in_a_report(finished, chat):
     store, target = finished
     pictures = store.artifact(node(target, "render")).table(Picture, ["generator", "prompt_id"])
     counts = {name: pictures["generator"].to_pylist().count(name) for name in ("sd15", "flux", "qwen")}
     prompts = len(set(pictures["prompt_id"].to_pylist()))
     assert counts == {"sd15": 2 * prompts, "flux": prompts, "qwen": prompts}
     jurors = store.artifact(node(target, "judge")).table(Vote, ["juror", "order"])
-    assert set(jurors["juror"].to_pylist()) == {"one", "two"} and set(jurors["order"].to_pylist()) == {"ab", "ba"}
+    assert set(jurors["juror"].to_pylist()) == {"one", "two", "served"} and set(jurors["order"].to_pylist()) == {"ab", "ba"}
+    votes = store.artifact(node(target, "judge"))
+    assert votes.record.error_rows == 0 and chat.down == 6  # a server that is down for a moment costs no vote
     rows = list(store.artifact(node(target, "evaluate")).rows(EvaluationSummary))
     found = {(row.measure, row.trained_on) for row in rows}
     assert found == {("jury", True), ("held_out_jury", False)} and {row.arm for row in rows} == {"sd15-tuned"}
@@ -127,7 +167,7 @@ def test_of_a_juror_who_joins_only_the_own_votes_are_computed(finished, brought)
     )
     larger = call_recipe(align_image, flags(brought, jury=str(brought / "larger.yaml")))
     now, before = plans_of(store, larger), plans_of(store, target)["judge"].rows
-    assert (now["judge"].rows, now["judge"].to_do, now["render"].state) == (before // 2 * 3, before // 2, HIT)
+    assert (now["judge"].rows, now["judge"].to_do, now["render"].state) == (before // 3 * 4, before // 3, HIT)
 
 
 def test_the_policy_is_what_diffusers_reads(finished, brought):
