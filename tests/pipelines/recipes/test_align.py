@@ -162,9 +162,8 @@ def test_again_everything_is_a_hit_and_nothing_is_computed(finished):
 
 def test_of_a_juror_who_joins_only_the_own_votes_are_computed(finished, brought):
     store, target = finished
-    (brought / "larger.yaml").write_text(
-        JURY + juror("four", "idefics3-pairwise", "{kind: pairwise, after: 'who shows {caption}?'}")
-    )
+    fourth = juror("four", "idefics3-pairwise", "{kind: pairwise, after: 'who shows {caption}?'}")
+    (brought / "larger.yaml").write_text((brought / "jury.yaml").read_text() + fourth)
     larger = call_recipe(align_image, flags(brought, jury=str(brought / "larger.yaml")))
     now, before = plans_of(store, larger), plans_of(store, target)["judge"].rows
     assert (now["judge"].rows, now["judge"].to_do, now["render"].state) == (before // 3 * 4, before // 3, HIT)
