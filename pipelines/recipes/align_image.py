@@ -12,7 +12,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pipelines.recipes.parts.alignment import Brought, Tuning, align, chosen_models
+from pipelines.recipes.parts.alignment import align, chosen_models
+from pipelines.recipes.parts.brought import Brought, Tuning
 from pipelines.recipes.parts.setup import Setup
 from pipelines.stages.gate import ApplyGate
 

@@ -18,6 +18,7 @@ from pipelines.algorithms.preference.methods import AnyMethod
 from pipelines.algorithms.preference.rwr import RWR
 from pipelines.algorithms.preference.scalarisation import Linear
 from pipelines.algorithms.preference.sft import SFT
+from pipelines.recipes.parts.given import weights_of
 from pipelines.recipes.parts.model import ClipModel
 from pipelines.recipes.parts.offline import Run, Source, stage
 from pipelines.recipes.parts.setup import Setup
@@ -69,15 +70,3 @@ def flow_dpo_video(
         "sft": SFT(),
     }
     return stage(source.model(model, "lora"), data, losses[method], RUN.of(source), setup=setup, label=method)
-
-
-def weights_of(dimensions: tuple[str, ...]) -> dict[str, float]:
-    """{NAME: WEIGHT} of "NAME=WEIGHT" or "NAME", which weighs 1; raises ConfigError naming what is no weight."""
-    found: dict[str, float] = {}
-    for given in dimensions:
-        name, _, weight = given.partition("=")
-        try:
-            found[name] = float(weight or 1)
-        except ValueError as error:
-            raise ConfigError(f"--dimensions: {given!r} is not NAME or NAME=WEIGHT") from error
-    return found

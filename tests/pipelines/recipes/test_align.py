@@ -181,7 +181,12 @@ def test_the_policy_is_what_diffusers_reads(finished, brought):
 REFUSED = [
     ({"policy": "nobody"}, r"--policy nobody: the roster has sd15, flux, qwen"),
     ({"evaluation_jury": ""}, r"--evaluation-jury: give jurors or --scorers that do not teach the policy"),
-    ({"dimensions": ("VQ",)}, r"--dimensions VQ: no juror judges it; the jury has overall"),
+    ({"dimensions": ("VQ",)}, r"--dimensions VQ: no juror judges it; the jury of --jury has overall"),
+    ({"jury": "videoalign_jury"}, r"overall is the default: no juror judges it; the jury of --jury has MQ, TA, VQ"),
+    (
+        {"jury": "videoalign_jury", "dimensions": ("VQ",)},
+        r"--dimensions VQ: no juror judges it; the jury of --evaluation-jury has overall",
+    ),
     ({"architecture": "sd16"}, r"--architecture sd16: choose one of .*sd15"),
     ({"roster": "vipo_imag"}, r"--roster vipo_imag: no such file; did you mean vipo_image\?"),
     ({"jury": "nowhere.yaml"}, r"--jury nowhere.yaml: no such file; give a file, or one of"),
@@ -194,7 +199,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("changed", "message"), REFUSED, ids=[next(iter(given)) for given, _ in REFUSED])
+@pytest.mark.parametrize(("changed", "message"), REFUSED, ids=["-".join(given) for given, _ in REFUSED])
 def test_what_cannot_be_meant_is_refused_while_the_recipe_is_built(brought, changed, message):
     with pytest.raises(ConfigError, match=message):
         target = call_recipe(align_image, flags(brought, **changed))

@@ -22,7 +22,8 @@ from infra.store.artifacts import Store
 from jobs.recipes import call_recipe
 from pipelines.algorithms.preference.margin import Margin
 from pipelines.recipes.arenapo import arenapo
-from pipelines.recipes.flow_dpo_video import flow_dpo_video, weights_of
+from pipelines.recipes.flow_dpo_video import flow_dpo_video
+from pipelines.recipes.parts.given import weights_of
 from pipelines.recipes.parts.model import ClipModel, PictureModel
 from pipelines.recipes.vipo_image import vipo_image
 from pipelines.recipes.vipo_pickapic import vipo_pickapic
