@@ -128,7 +128,7 @@ class _Ready:
 def pair_scores(model: nn.Module, batch: Batch, *, noise: torch.Tensor, t: torch.Tensor, path: NoisePath) -> torch.Tensor:
     """Scores float[pairs, (winner, loser), dimensions] at noise float[pairs, *shape] and times float[pairs]."""
     sample = noised_pair(batch, noise=noise, t=t, path=path)
-    return torch.stack(model(sample.x_t, t=sample.t, condition=batch.both).chunk(2), dim=1)
+    return torch.stack(model(sample.x_t, t=sample.t, condition=batch.both, target=sample.target).chunk(2), dim=1)
 
 
 def scores_by_time(

@@ -53,7 +53,8 @@ class CleanScores:
         condition = self._condition(text)
         batch = {name: value.expand(self.noises, *value.shape).to(self.device) for name, value in condition.items()}
         with torch.no_grad():
-            scores = self.network(sample.x_t.to(self.device), t=times.to(self.device), condition=batch)
+            x_t, target = sample.x_t.to(self.device), sample.target.to(self.device)
+            scores = self.network(x_t, t=times.to(self.device), condition=batch, target=target)
         return scores.float().mean(0).cpu().numpy()
 
     def _condition(self, text: str) -> Condition:

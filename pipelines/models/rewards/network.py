@@ -17,8 +17,18 @@ class RewardNetwork(nn.Module, ABC):
 
     generator: LoadedFamily
 
+    @property
+    def reads_target(self) -> bool:
+        """Whether `target` must be given; by default it is ignored."""
+        return False
+
     @abstractmethod
     def forward(
-        self, x_t: Float[torch.Tensor, "batch *shape"], *, t: Float[torch.Tensor, " batch"], condition: Condition
+        self,
+        x_t: Float[torch.Tensor, "batch *shape"],
+        *,
+        t: Float[torch.Tensor, " batch"],
+        condition: Condition,
+        target: Float[torch.Tensor, "batch *shape"] | None = None,
     ) -> Float[torch.Tensor, "batch dimensions"]:
-        """Scores of latents at times t in [0, 1], where 1 is noise; higher is better."""
+        """Scores of latents at times t in [0, 1], where 1 is noise; higher is better. See `LatentReward` for `target`."""

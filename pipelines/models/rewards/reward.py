@@ -36,10 +36,24 @@ WEIGHTS_FILE, SETTINGS_FILE = "reward.safetensors", "reward.json"
 class LatentReward(Protocol):
     """A reward that can be asked at every noise level; differentiable in x_t and the condition."""
 
+    @property
+    def reads_target(self) -> bool:
+        """Whether `target` must be given: a model whose score contains its own denoising error compares with it."""
+        ...
+
     def __call__(
-        self, x_t: Float[torch.Tensor, "batch *shape"], *, t: Float[torch.Tensor, " batch"], condition: Condition
+        self,
+        x_t: Float[torch.Tensor, "batch *shape"],
+        *,
+        t: Float[torch.Tensor, " batch"],
+        condition: Condition,
+        target: Float[torch.Tensor, "batch *shape"] | None = None,
     ) -> Float[torch.Tensor, "batch dimensions"]:
-        """Scores of latents at times t in [0, 1], where 1 is noise; higher is better."""
+        """Scores of latents at times t in [0, 1], where 1 is noise; higher is better.
+
+        `target`: what the denoiser should predict at x_t (for flow matching the velocity x_1 - x_0). Models that do not
+        read it ignore it.
+        """
         ...
 
 

@@ -46,9 +46,15 @@ class TaskTokenNetwork(RewardNetwork):
         self.transformer.transformer_blocks[-1].register_forward_hook(self._take)
 
     def forward(
-        self, x_t: Float[torch.Tensor, "batch *shape"], *, t: Float[torch.Tensor, " batch"], condition: Condition
+        self,
+        x_t: Float[torch.Tensor, "batch *shape"],
+        *,
+        t: Float[torch.Tensor, " batch"],
+        condition: Condition,
+        target: Float[torch.Tensor, "batch *shape"] | None = None,
     ) -> Float[torch.Tensor, "batch dimensions"]:
-        """Scores of latents at times t in [0, 1], where 1 is noise; higher is better."""
+        """Scores of latents at times t in [0, 1], where 1 is noise; higher is better. `target` is not read."""
+        del target
         self.generator.denoise(self.transformer, DenoiserCall(x_t, self.generator.path.timesteps(t), condition))
         text, self._text = self._text, None
         if text is None:
