@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from actors.training.draws import Draw
 from actors.training.engines.engine import Cast, uncast
+from actors.training.launch import Session
+from infra.config import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,3 +92,53 @@ class Objective(Protocol):
     def export(self, parameters: dict[str, torch.Tensor], folder: Path) -> None:
         """Writes the trained model from its trained parameters, whole and by name; called on rank 0 after the last step."""
         ...
+
+
+@runtime_checkable
+class Collecting(Objective, Protocol):
+    """An objective that makes its examples itself: every so many steps with the model as it then is (online training).
+
+    `size` is the number of examples of one round, the same in all rounds, and known once the objective is prepared.
+    """
+
+    @property
+    def round(self) -> int:
+        """Optimiser steps that one collection of examples serves."""
+        ...
+
+    def collect(self, model: nn.Module, number: int, session: Session) -> dict[str, float]:
+        """Makes the examples of round `number`, counted from 0, with the model as it is; without gradient.
+
+        Called by all ranks before the first step of the round, and again for a round that is replayed after a kill. Draws
+        its random numbers from seeds of its own. Returns what is logged with the round's first step, equal on all ranks.
+        """
+        ...
+
+    def ended(self, curve: Sequence[Mapping[str, Any]]) -> str | None:
+        """Why no further round is made, from the curve at a round's end; None to go on. A function of the curve alone."""
+        ...
+
+
+def require_rounds(objective: Collecting, *, steps: int, batch: int, checkpoint_every: int) -> None:
+    """Raises ConfigError where a run could end or be saved within a round, or where a batch would span two rounds.
+
+    The objective is prepared.
+    """
+    length, size = objective.round, objective.size
+    for name, value in (("steps", steps), ("checkpoint_every", checkpoint_every)):
+        if value % length:
+            raise ConfigError(
+                f"{name} = {value} is no multiple of the {length} steps per round; examples belong to the parameters that "
+                f"collected them, so a run is saved between rounds only: give {value - value % length + length}"
+            )
+    if size % batch:
+        raise ConfigError(
+            f"a round's {size} examples are no multiple of batch = {batch}, so a batch would span two rounds; change either"
+        )
+    if length * batch % size:
+        raise ConfigError(
+            f"{length} steps per round of batch = {batch} are {length * batch / size:.2f} passes over a round's {size} "
+            f"examples; make them whole passes: a multiple of {size // batch} steps per round"
+        )
+    if objective.groups is not None and len(set(objective.groups)) > 1:
+        raise ConfigError("the examples of a round have several shapes; collect examples of one shape")

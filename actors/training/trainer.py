@@ -23,7 +23,7 @@ from actors.training.draws import Draw
 from actors.training.engines.build import build_engine
 from actors.training.engines.engine import Engine, State, in_fp32, load_parameters, part_of
 from actors.training.launch import Session, scratch_folder
-from actors.training.objective import Objective
+from actors.training.objective import Collecting, Objective, require_rounds
 from actors.training.options import TrainerOptions
 from actors.training.resume import CONFIG, HALTED, halt, refuse_another, settings_of
 from actors.training.statistics import Sums
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 else:
     torch = lazy("torch")
 
-STATE, CURVE, EXPORT = "state.safetensors", "curve.jsonl", "export"
+STATE, CURVE, EXPORT, ENDED = "state.safetensors", "curve.jsonl", "export", "ended.txt"
 PREVIEWS, TRACKED = "previews", "tracked"
 
 
@@ -58,7 +58,7 @@ def train(training: Training, session: Session) -> None:
     curve = read_curve(checkpoint)
     if checkpoint is not None:
         refuse_another(json.loads((checkpoint / CONFIG).read_text()), settings)
-    if len(curve) >= training.options.steps:
+    if len(curve) >= training.options.steps or ended_early(checkpoint) is not None:
         return
     training.trackers.check()
     if session.rank == 0:
@@ -74,6 +74,12 @@ def read_curve(checkpoint: Path | None) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (checkpoint / CURVE).read_text().splitlines()]
 
 
+def ended_early(checkpoint: Path | None) -> str | None:
+    """Why a training that collects its examples ended before its last step; None where it did not."""
+    told = None if checkpoint is None else checkpoint / ENDED
+    return told.read_text() if told is not None and told.exists() else None
+
+
 class _Run:
     """The steps of one worker."""
 
@@ -85,21 +91,49 @@ class _Run:
         self.passes = self.options.passes(world=session.world)
         self.device = _device()
         self.engine = self._start()
+        self.collecting = self.objective if isinstance(self.objective, Collecting) else None
+        if self.collecting is not None:
+            require_rounds(
+                self.collecting,
+                steps=self.options.steps,
+                batch=self.options.batch,
+                checkpoint_every=self.options.checkpoint_every,
+            )
+        self.collected: dict[str, float] = {}
+        """What is logged of the newest round, until its first step is."""
+        self.reason: str | None = None
+        """Why the training ends early."""
         self.batches = self.options.batches(size=self.objective.size, groups=self.objective.groups)
 
     def go(self) -> None:
-        """Runs to the last step; the examples of a step are read while the step before it computes."""
+        """Runs to the last step, or to the end of the round after which the objective ends the training."""
         first, end = len(self.curve), self.options.steps
+        length = end if self.collecting is None else self.collecting.round
         with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as reader:
-            mine = self._mine(first)
-            ready = reader.submit(self.objective.prefetch, mine)
-            for step in range(first, end):
-                ready.result()
-                coming = self._mine(step + 1) if step + 1 < end else []
-                if coming:
-                    ready = reader.submit(self.objective.prefetch, coming)
-                self._step(step, mine)
-                mine = coming
+            for start in range(first, end, length):
+                self.collected = self._collect(start)
+                self._steps(reader, start, min(end, start + length))
+                if self.reason is not None:
+                    return
+
+    def _steps(self, reader: ThreadPoolExecutor, first: int, end: int) -> None:
+        """Steps between two collections; the examples of a step are read while the step before it computes."""
+        mine = self._mine(first)
+        ready = reader.submit(self.objective.prefetch, mine)
+        for step in range(first, end):
+            ready.result()
+            coming = self._mine(step + 1) if step + 1 < end else []
+            if coming:
+                ready = reader.submit(self.objective.prefetch, coming)
+            self._step(step, mine)
+            mine = coming
+
+    def _collect(self, step: int) -> dict[str, float]:
+        """The examples of the round that begins with `step`, made with the model as it is; what is logged of them."""
+        if self.collecting is None:
+            return {}
+        with _same_random_numbers(self.device), torch.no_grad():
+            return self.collecting.collect(self.engine.model, step // self.collecting.round, self.session)
 
     def _start(self) -> Engine:
         """Prepares model and engine and restores the last checkpoint."""
@@ -146,13 +180,17 @@ class _Run:
         norm = self.engine.step(rate)
         if not math.isfinite(norm):
             halt("gradient", step=step, names=self._names(step), bad=[], session=session)
-        self.curve.append({"step": step + 1, **metrics, "gradient_norm": norm, "learning_rate": rate})
+        entry = {"step": step + 1, **metrics, **self.collected, "gradient_norm": norm, "learning_rate": rate}
+        self.curve.append(entry)
+        self.collected = {}
         session.report(self.curve[-1])
         if self.tracker is not None:
             self.tracker.log(step + 1, self.curve[-1])
         if options.preview_every and (step + 1) % options.preview_every == 0:
             self._preview(step + 1)
-        if (step + 1) % options.checkpoint_every == 0 or step + 1 == options.steps:
+        if self.collecting is not None and (step + 1) % self.collecting.round == 0:
+            self.reason = self.collecting.ended(self.curve)
+        if (step + 1) % options.checkpoint_every == 0 or step + 1 == options.steps or self.reason is not None:
             self._commit()
 
     def _means(self, parts: list[list[Draw]]) -> dict[str, float]:
@@ -195,7 +233,7 @@ class _Run:
             self.tracker.pictures(step, {path.stem: path for path in sorted(folder.glob("*.png"))})
 
     def _commit(self) -> None:
-        """Everything the next step depends on, the whole curve, and after the last step the export."""
+        """Everything that the next step depends on, the whole curve, and after the last step the export."""
         from safetensors.torch import save_file
 
         state = self.engine.state()
@@ -208,7 +246,9 @@ class _Run:
             save_file(state, folder / STATE)
             (folder / CURVE).write_text("".join(json.dumps(row) + "\n" for row in self.curve))
             (folder / CONFIG).write_text(json.dumps(self.settings, indent=1, sort_keys=True))
-            if len(self.curve) == self.options.steps:
+            if self.reason is not None:
+                (folder / ENDED).write_text(self.reason)
+            if len(self.curve) == self.options.steps or self.reason is not None:
                 (folder / EXPORT).mkdir()
                 kind = "param" if self.options.ema is None else "ema"
                 self.objective.export(part_of(state, kind), folder / EXPORT)

@@ -12,7 +12,7 @@ from actors.training.launch import LocalSession, fit, here
 from actors.training.options import TrainerOptions
 from actors.training.trainer import STATE, Training, read_curve, train
 from infra.dag.stage import Resources
-from support.line import Line, Net, line_options, net_options
+from support.line import Line, Net, Rounds, line_options, net_options
 from support.workers import one_after_another
 
 TORCH = EngineOptions(kind="torch")
@@ -33,6 +33,10 @@ def line(options: TrainerOptions) -> Training:
     return Training(Line(shapes=[0, 0, 0, 1, 1], centred=True), options)
 
 
+def rounds(steps: int) -> Training:
+    return Training(Rounds(), line_options(steps=steps, checkpoint_every=6))
+
+
 @pytest.fixture(scope="module")
 def two_workers(ray_session, tmp_path_factory):
     """The folder in which every job's folder is, and what one process makes of the same jobs."""
@@ -40,6 +44,7 @@ def two_workers(ray_session, tmp_path_factory):
     jobs = {name: net(engine) for name, engine in ENGINES.items()}
     jobs["resumed"] = net(EngineOptions(zero=3), steps=3)
     jobs["line"] = line(line_options(steps=20, batch=2))
+    jobs["rounds"] = rounds(12)
     checkpoint = fit(
         one_after_another,
         jobs,
@@ -72,6 +77,15 @@ def test_two_workers_are_one_average_included(two_workers, name):
 def test_one_process_goes_on_where_two_workers_stopped(two_workers):
     folder, plain = two_workers
     same(here(train, net(EngineOptions(zero=1)), folder=folder / "resumed", on_report=None), plain)
+
+
+def test_rounds_that_two_workers_began_end_the_same_in_one_process(two_workers, tmp_path):
+    folder, _ = two_workers
+    whole = read_curve(here(train, rounds(24), folder=tmp_path, on_report=None))
+    ours = read_curve(here(train, rounds(24), folder=folder / "rounds", on_report=None))
+    for metric in ("loss", "begun_at", "gradient_norm"):
+        columns = [[row[metric] for row in curve if metric in row] for curve in (ours, whole)]
+        np.testing.assert_allclose(*columns, atol=1e-5, err_msg=metric)
 
 
 def test_metrics_that_only_one_rank_has_are_means_over_their_examples(two_workers, tmp_path):

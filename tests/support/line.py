@@ -10,6 +10,7 @@ import torch
 from actors.training.engines.engine import EngineOptions
 from actors.training.objective import Losses
 from actors.training.options import TrainerOptions
+from infra.identity import seed_of
 
 
 @dataclass
@@ -81,6 +82,43 @@ class Line:
 
     def export(self, parameters, folder):
         (folder / "weight").write_text(str(parameters["weight"].item()))
+
+
+@dataclass
+class Rounds(Line):
+    """A line whose examples are made by its own weight: every round aims 1 above the weight that the round began with.
+
+    `made` has the numbers of the rounds that this process collected; `last` is the round after which the objective ends.
+    """
+
+    round: int = 6
+    examples: int = 8
+    last: int | None = None
+    made: list = field(default_factory=list)
+
+    @property
+    def size(self):
+        return self.examples
+
+    def collect(self, model, number, session):
+        assert not torch.is_grad_enabled()
+        torch.rand(5)  # takes nothing from the steps' own random numbers
+        self.made.append(number)
+        weight = model(torch.ones(1, 1, dtype=torch.float32)).item()
+        each = [seed_of("target", number, place) / 2**64 for place in range(self.examples)]
+        self.targets = torch.tensor(each, dtype=torch.float32) + weight + 0.5
+        return {"begun_at": weight}
+
+    def losses(self, model, draws, *, means):
+        assert any(draws[0] in each for each in self.read)
+        self.drawn.append(draws)
+        x = points(draws)[:, None]
+        aims = self.targets[[draw.index for draw in draws]][:, None]
+        return Losses((model(x) - aims * x).square().squeeze(1), metrics={"chance": torch.rand(len(draws))})
+
+    def ended(self, curve):
+        done = len(curve) // self.round
+        return f"round {done} was the last" if self.last is not None and done >= self.last else None
 
 
 def points(draws) -> torch.Tensor:
