@@ -27,6 +27,8 @@ class DiffusionPath:
     alphas_cumprod: Float[torch.Tensor, " steps"]
     """Share of the data's variance left at each step, falling: a scheduler's own table."""
     prediction: Literal["epsilon", "v_prediction"]
+    final: float = 1.0
+    """What a sampler takes alphas_cumprod for at t = 0, behind the table: 1, or the table's first (`set_alpha_to_one`)."""
 
     def sample(
         self,
@@ -46,3 +48,8 @@ class DiffusionPath:
         """The integer step k in [0, T) of a time in [0, 1]."""
         steps = len(self.alphas_cumprod)
         return (t * steps).floor().long().clamp(max=steps - 1)
+
+    def share(self, t: Float[torch.Tensor, " batch"]) -> Float[torch.Tensor, " batch"]:
+        """alphas_cumprod at each time; `final` at t = 0, where a sampler ends."""
+        table = self.alphas_cumprod.to(t.device)[self.timesteps(t)]
+        return torch.where(t > 0, table, self.final)

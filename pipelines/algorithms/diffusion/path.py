@@ -7,7 +7,7 @@ the batch, in fp32: with sums instead, divide beta by the number of elements.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float, Shaped
 
@@ -32,6 +32,7 @@ class PathSample:
     """Time in [0, 1]; 1 is noise. Keep it in fp32: bf16 has three digits."""
 
 
+@runtime_checkable
 class NoisePath(Protocol):
     """How a generator noises data, and the times and targets that go with it."""
 

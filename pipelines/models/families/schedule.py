@@ -47,7 +47,8 @@ def noise_path(scheduler: Any) -> NoisePath:
     alphas = getattr(scheduler, "alphas_cumprod", None)
     if alphas is None:
         raise ConfigError(f"scheduler {name} has no alphas_cumprod; save the pipeline with DDIM, PNDM or Euler")
-    return DiffusionPath(alphas_cumprod=alphas.float().clone(), prediction=prediction)
+    final = float(getattr(scheduler, "final_alpha_cumprod", 1.0))
+    return DiffusionPath(alphas_cumprod=alphas.float().clone(), prediction=prediction, final=final)
 
 
 def resolution_mu(config: Mapping[str, Any], *, tokens: int) -> float:

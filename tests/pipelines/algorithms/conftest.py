@@ -6,7 +6,10 @@ import pytest
 import torch
 from jaxtyping import install_import_hook
 
-PACKAGES = [f"pipelines.algorithms.{name}" for name in ("diffusion", "preference", "reward", "rating", "voting", "metrics")]
+PACKAGES = [
+    f"pipelines.algorithms.{name}"
+    for name in ("diffusion", "online", "preference", "reward", "rating", "voting", "metrics")
+]
 if not any(name.startswith(tuple(PACKAGES)) for name in sys.modules):
     install_import_hook(PACKAGES, "beartype.beartype")
 
