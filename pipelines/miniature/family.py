@@ -73,6 +73,7 @@ class LoadedMiniature(LoadedFamily):
 ARCHITECTURE = Architecture(
     family=MiniatureFamily,
     parameters=2_325_440,
+    linear=2_285_568,
     layers={
         **dict.fromkeys(("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"), 1024),
         **dict.fromkeys(("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"), 1024),

@@ -5,7 +5,7 @@ its published config and compares. By rule: what an engine keeps of each paramet
 the values that torch's autograd keeps of one picture (diffusers 0.42, bfloat16, attention in linear memory); the test
 measures again at another size and allows a tenth. A LoRA in fp32 under autocast (plain torch) keeps up to a fifth more,
 for each of its layers casts its input; training in fp32 keeps up to a third fewer values. Left out: CUDA's own context
-(about 0.5 GiB), the allocator's fragments, previews.
+(about 0.5 GiB), the allocator's fragments, previews, and the one layer of a quantised base that is unpacked at a time.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Literal
 
 from infra.config import ConfigError
 from pipelines.models.families.base import Family
+from pipelines.models.quantised import NF4_BYTES, BasePrecision
 
 GIB = 2**30
 BF16, FP32 = 2, 4  # bytes
@@ -44,6 +45,8 @@ class Architecture:
     family: type[Family]
     parameters: int
     """Parameters of the denoiser alone."""
+    linear: int
+    """Those of them that a quantised base keeps in four bits: weights of linear layers, but for what stays in float32."""
     layers: Mapping[str, int]
     """Inputs plus outputs of the layers of a name, summed over the blocks; a LoRA adds rank times as many parameters."""
     kept: Kept
@@ -110,6 +113,7 @@ def rank_memory(
     factored: bool = False,
     reference: Literal["none", "adapter", "copy"],
     checkpointing: bool,
+    base_precision: BasePrecision = "unquantised",
     micro_batch: int,
     height: int,
     width: int,
@@ -119,7 +123,8 @@ def rank_memory(
 
     With P parameters of the denoiser, T of them trained (all, or the LoRA's), N workers, w bytes per weight (2 in bf16, 4
     otherwise; plain torch keeps what it trains in 4 and casts a copy of 2 for the forward pass):
-    * parameters: w P for full training, w (P + T) with a LoRA; divided by N at ZeRO 3, or off the GPU with offload "all",
+    * parameters: w P for full training, w (P + T) with a LoRA, where a base in nf4 keeps each weight of its
+      linear layers in .516 bytes; divided by N at ZeRO 3, or off the GPU with offload "all",
       plus the at most 10^9 gathered at a time.
     * gradients: w T (plain torch: 4 T), divided by N from ZeRO 2 on; off the GPU with its optimizer, but for a bucket.
     * optimizer: Adam's two moments, 8 T, and DeepSpeed's fp32 masters, 4 T; DeepSpeed divides them by N; 0 if offloaded,
@@ -130,9 +135,10 @@ def rank_memory(
     """
     whole, lora = architecture.parameters, adapter == "lora"
     trained = architecture.lora_parameters(targets, rank=rank) if lora else whole
+    base = _base_bytes(architecture, base_precision, weight=BF16 if bf16 else FP32)
     weight, stored, gradient, masters = _bytes_per_weight(zero=zero, bf16=bf16, factored=factored)
     parameters, beside = _parameters(
-        (whole * weight if lora else 0) + trained * stored,
+        (base if lora else 0) + trained * stored,
         gathered=min(whole, MOST_LIVE) * weight,
         share=workers if zero == 3 else 1,
         off=zero == 3 and offload == "all",
@@ -144,14 +150,14 @@ def rank_memory(
         beside += optimizer + average + (gradients if zero >= 2 else 0.0)
         optimizer = average = 0.0
         gradients = min(gradients, BUCKET * gradient) if zero >= 2 else gradients
-    copied = weight if lora or zero else FP32
+    copied = base if lora else whole * (weight if zero else FP32)
     values = _kept_values(architecture, lora=lora, checkpointing=checkpointing)
     tokens = architecture.tokens(height=height, width=width, frames=frames)
     return Memory(
         parameters=parameters / GIB,
         gradients=gradients / GIB,
         optimizer=optimizer / GIB,
-        reference=(whole * copied if reference == "copy" else 0) / GIB,
+        reference=(copied if reference == "copy" else 0) / GIB,
         ema=average / GIB,
         activations=MEMBERS * micro_batch * tokens * values * weight / GIB,
         host=beside / GIB,
@@ -164,6 +170,12 @@ def _bytes_per_weight(*, zero: int, bf16: bool, factored: bool) -> tuple[int, in
     if zero:
         return weight, weight, weight, 3 * FP32
     return weight, FP32 + (BF16 if bf16 else 0), FP32, 0 if factored else 2 * FP32
+
+
+def _base_bytes(architecture: Architecture, base: BasePrecision, *, weight: int) -> float:
+    """Bytes of the frozen weights under a LoRA."""
+    four = architecture.linear if base == "nf4" else 0
+    return four * NF4_BYTES + (architecture.parameters - four) * weight
 
 
 def _kept_values(architecture: Architecture, *, lora: bool, checkpointing: bool) -> int:

@@ -20,6 +20,7 @@ from pipelines.models.adapter import LORA_FILE, Full, LoRA, Start, peft_config, 
 from pipelines.models.comfyui import write_comfyui
 from pipelines.models.exact import load_exactly, refuse_unequal
 from pipelines.models.families.base import Condition, Family, read_index
+from pipelines.models.quantised import BasePrecision, quantise, require_frozen
 from pipelines.models.safetensors_header import sort_metadata
 from pipelines.models.weights import INDEX
 
@@ -49,22 +50,32 @@ class Policy:
         self,
         family: Family,
         *,
-        adapter: LoRA | Full,
+        adapter: LoRA | Full | None,
         start: Start | None = None,
+        base_precision: BasePrecision = "unquantised",
         reference: ReferenceModel,
         checkpointing: bool,
         dtype: torch.dtype,
         device: torch.device | str,
         cast: Cast = uncast,
     ) -> None:
-        """`cast`: how the engine runs the model it trains; a copy that is the reference runs in the same way."""
+        """`adapter`: what is trained, None where the policy is only measured. `base_precision`: of what is frozen.
+
+        `cast`: how the engine runs the model it trains; a copy that is the reference runs in the same way. Raises
+        ConfigError for a quantised base of which all weights are to be trained.
+        """
+        require_frozen(base_precision, adapter)
         if reference == "adapter" and isinstance(adapter, Full):
             raise ConfigError("reference = 'adapter' needs a LoRA: full training changes the model itself; use 'copy'")
         self.family = family.at(start.folder) if start is not None and isinstance(start.adapter, Full) else family
         """The whole pipeline that the export is for: the base, or what an earlier run made of it in full."""
         self.adapter = adapter
-        self.loaded: LoadedFamily = self.family.load(parts="denoiser", device=device, dtype=dtype)
+        quantised = base_precision == "nf4"
+        first = "cpu" if quantised else device
+        self.loaded: LoadedFamily = self.family.load(parts="denoiser", device=first, dtype=dtype)
         self.model: nn.Module = self.loaded.model
+        if quantised:
+            quantise(self.model, device=device, dtype=dtype)
         self.reference = reference
         self.cast = cast
         self.frozen: nn.Module | None = None
@@ -155,6 +166,7 @@ class Policy:
         if isinstance(self.adapter, Full):
             self._export_pipeline(parameters, folder)
             return
+        assert self.adapter is not None, "a policy that is only measured has nothing to export"
         layers = {name.replace(f".{TRAINED}.", "."): value.contiguous() for name, value in parameters.items()}
         targets = self.adapter.targets_of(self.family)
         # Without the metadata diffusers reloads every adapter with alpha = rank. PEFT would list targets in no fixed

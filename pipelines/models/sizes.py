@@ -37,6 +37,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "sd15": Architecture(
         family=SD15,
         parameters=859_520_964,
+        linear=270_049_280,
         layers={
             **_same((*_SELF, "attn2.to_q", "attn2.to_out.0", "proj_in", "proj_out"), 24960),
             **_same(("attn2.to_k", "attn2.to_v"), 24768), "ff.net.0.proj": 112320, "ff.net.2": 62400,
@@ -48,6 +49,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "sdxl": Architecture(
         family=SDXL,
         parameters=2_567_463_684,
+        linear=2_232_647_680,
         layers={
             **_same((*_SELF, "attn2.to_q", "attn2.to_out.0"), 166400), **_same(("attn2.to_k", "attn2.to_v"), 226560),
             **_same(("proj_in", "proj_out"), 21760), "ff.net.0.proj": 748800, "ff.net.2": 416000,
@@ -59,6 +61,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "sd3-medium": Architecture(
         family=SD3,
         parameters=2_028_328_000,
+        linear=2_027_126_784,
         layers=_SD3,
         kept=Kept(full=778_769, lora=446_218, recomputed=73_818),
         patch=2,
@@ -67,6 +70,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "sd3.5-medium": Architecture(
         family=SD3,
         parameters=2_243_171_520,
+        linear=2_241_822_720,
         layers={**_SD3, "norm1.linear": 317952, **_same(_CROSS, 39936)},
         kept=Kept(full=1_336_268, lora=876_128, recomputed=106_224),
         patch=2,
@@ -75,6 +79,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "sd3.5-large": Architecture(
         family=SD3,
         parameters=8_056_627_520,
+        linear=8_053_694_464,
         layers={
             **_same((*_ATTN, *_ADDED), 184832), "attn.to_add_out": 179968, **_same(_FEED, 462080),
             **_same(_FEED_TEXT, 449920), "norm1.linear": 646912, "norm1_context.linear": 637184,
@@ -86,6 +91,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "flux.1-dev": Architecture(
         family=FLUX,
         parameters=11_901_408_320,
+        linear=11_898_322_944,
         layers={
             **_same(_ATTN[:3], 350208), **_same(("attn.to_out.0", "attn.to_add_out", *_ADDED), 116736),
             **_same((*_FEED, *_FEED_TEXT), 291840), **_same(("norm1.linear", "norm1_context.linear"), 408576),
@@ -98,6 +104,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "wan2.1-1.3b": Architecture(
         family=Wan,
         parameters=1_418_996_800,
+        linear=1_414_889_472,
         layers={**_same((*_SELF, *_CROSS), 92160), **_same(("ffn.net.0.proj", "ffn.net.2"), 314880)},
         kept=Kept(full=2_162_403, lora=1_230_258, recomputed=127_809),
         patch=2,
@@ -106,6 +113,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "wan2.1-14b": Architecture(
         family=Wan,
         parameters=14_288_491_584,
+        linear=14_255_718_400,
         layers={**_same((*_SELF, *_CROSS), 409600), **_same(("ffn.net.0.proj", "ffn.net.2"), 757760)},
         kept=Kept(full=8_311_818, lora=4_803_430, recomputed=442_154),
         patch=2,
@@ -114,6 +122,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "flux.2-klein-4b": Architecture(
         family=FLUX2Klein,
         parameters=3_875_544_576,
+        linear=3_875_536_896,
         layers={
             **_same((*_ATTN, *_ADDED, "attn.to_add_out"), 30720),
             **_same(("ff.linear_in", "ff_context.linear_in"), 107520),
@@ -127,6 +136,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "flux.2-klein-9b": Architecture(
         family=FLUX2Klein,
         parameters=9_078_581_248,
+        linear=9_078_571_008,
         layers={
             **_same((*_ATTN, *_ADDED, "attn.to_add_out"), 65536),
             **_same(("ff.linear_in", "ff_context.linear_in"), 229376),
@@ -140,6 +150,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "qwen-image": Architecture(
         family=QwenImage,
         parameters=20_430_401_088,
+        linear=20_424_818_688,
         layers={
             **_same((*_ATTN, *_ADDED, "attn.to_add_out"), 368640), **_same(("img_mod.1", "txt_mod.1"), 1290240),
             **_same(("img_mlp.net.0.proj", "img_mlp.net.2", "txt_mlp.net.0.proj", "txt_mlp.net.2"), 921600),
@@ -151,6 +162,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "z-image": Architecture(
         family=ZImage,
         parameters=6_154_908_736,
+        linear=6_153_863_168,
         layers={
             **_same(("attention.to_q", "attention.to_k", "attention.to_v", "attention.to_out.0"), 261120),
             **_same(("feed_forward.w1", "feed_forward.w2", "feed_forward.w3"), 478720), "adaLN_modulation.0": 499712,
@@ -162,6 +174,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "wan2.1-i2v-14b": Architecture(
         family=WanFromFrame,
         parameters=16_394_878_784,
+        linear=16_361_062_400,
         layers={
             **_same((*_SELF, *_CROSS, "attn2.add_k_proj", "attn2.add_v_proj"), 409600),
             **_same(("ffn.net.0.proj", "ffn.net.2"), 757760),
@@ -174,6 +187,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         name: Architecture(
             family=family,
             parameters=4_999_787_712,
+            linear=4_986_568_704,
             layers={**_same((*_SELF, *_CROSS), 184320), **_same(("ffn.net.0.proj", "ffn.net.2"), 522240)},
             kept=Kept(full=5_739_535, lora=3_910_465, recomputed=339_180),
             vae=16,
@@ -185,6 +199,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "hunyuanvideo": Architecture(
         family=HunyuanVideo,
         parameters=12_821_012_544,
+        linear=12_817_465_344,
         layers={
             **_same(_ATTN[:3], 380928), "attn.to_out.0": 135168, **_same((*_ADDED, "attn.to_add_out"), 122880),
             **_same(_FEED, 337920), **_same(_FEED_TEXT, 307200), **_same(("norm1.linear", "norm1_context.linear"), 430080),

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from infra.config import ConfigError
 from infra.dag.stage import Inputs, Places, RowStage, RunInputs, Stage, Worker
@@ -19,8 +19,9 @@ from infra.identity import key_of, row_id
 from infra.store.tables import schema_of
 from pipelines.algorithms.diffusion.flow import TimeSampler, UniformTimes
 from pipelines.algorithms.diffusion.path import per_sample_error
-from pipelines.models.adapter import Full
+from pipelines.models.adapter import Full, LoRA
 from pipelines.models.families.base import Family
+from pipelines.models.quantised import BasePrecision, require_frozen, require_quantiser
 from pipelines.schemas.training import MeasuredReference
 from pipelines.stages.examples import Examples
 from pipelines.stages.sources import Trained, origin
@@ -114,6 +115,23 @@ class ReferenceErrors(RowStage):
     shard_rows: int = Field(512, ge=1)
     "Rows a file and a call."
 
+    @model_validator(mode="after")
+    def _possible(self) -> ReferenceErrors:
+        require_frozen(self.arithmetic.base, Full() if self.merged else None)
+        return self
+
+    def require_here(self) -> None:
+        """What quantises the base is installed."""
+        require_quantiser(self.arithmetic.base)
+
+    def require_base(self, wanted: BasePrecision) -> None:
+        """Raises ConfigError where a tune that uses these errors has a base of another precision."""
+        if wanted != self.arithmetic.base:
+            raise ConfigError(
+                f"tune: base_precision is {wanted}, but the cached reference errors are of a base that is "
+                f"{self.arithmetic.base}; give both the same, or compute the errors again"
+            )
+
     def require(self, **wanted: Any) -> None:
         """Raises ConfigError where a tune that uses these errors has other examples, another policy or other draws.
 
@@ -156,8 +174,17 @@ class ReferenceErrors(RowStage):
     def worker(self, inputs: RunInputs) -> Worker:
         """The reference, and the latents."""
         family, start = origin(self.policy, self.start, inputs)
-        adapter = Full() if start is None or self.merged else start.adapter
-        spec = PolicySpec(family, adapter, start, dtype=self.arithmetic.weights, guidance=self.guidance)
+        before = None if start is None else start.adapter
+        # A LoRA of before stays beside the weights, or is merged as full training does; else nothing is added to measure.
+        adapter = Full() if self.merged else before if isinstance(before, LoRA) else None
+        spec = PolicySpec(
+            family,
+            adapter,
+            start,
+            dtype=self.arithmetic.weights,
+            guidance=self.guidance,
+            base_precision=self.arithmetic.base,
+        )
         encoded = self.examples.encoded
         noise = NoiseDraws(self.times, self.draws, self.seed, self.caption_dropout, self.flips)
         reader = inputs.lookup(encoded)

@@ -24,6 +24,7 @@ from pipelines.models.adapter import Start
 from pipelines.models.card import CARD
 from pipelines.models.families.base import Family
 from pipelines.models.memory import Architecture
+from pipelines.models.quantised import BasePrecision, require_frozen, require_quantiser
 from pipelines.schemas.curves import Curve
 from pipelines.stages.examples import Examples
 from pipelines.stages.reference_errors import ReferenceErrors
@@ -70,6 +71,8 @@ class Tune(TableStage, Trained):
     "How noise levels are drawn."
     guidance: float = Field(1.0, ge=0)
     "Guidance scale given to a guidance-distilled denoiser (FLUX.1-dev, HunyuanVideo) in training; 1 fits data."
+    base_precision: BasePrecision = "unquantised"
+    "How the frozen weights under a LoRA are kept: nf4 takes a quarter of the memory and adds the rounding of 4 bits."
     trainer: TrainerOptions = TrainerOptions(learning_rate=1e-3, engine=EngineOptions(zero=1))
     "Steps, batch, learning rate, engine."
     checkpointing: bool = Field(False, exclude=True)
@@ -85,7 +88,15 @@ class Tune(TableStage, Trained):
 
     @model_validator(mode="after")
     def _possible(self) -> Tune:
+        require_frozen(self.base_precision, self.adapter)
+        engine = self.trainer.engine
+        if self.base_precision != "unquantised" and engine.kind == "deepspeed" and engine.zero == 3:
+            raise ConfigError(
+                f"tune: base_precision = {self.base_precision}: ZeRO 3 cannot divide quantised weights among "
+                "the workers; use ZeRO 1 or 2, or plain torch"
+            )
         if self.errors is not None:
+            self.errors.require_base(self.base_precision)
             self.errors.require(
                 examples=self.examples.key,
                 policy=self.policy,
@@ -160,9 +171,10 @@ class Tune(TableStage, Trained):
         yield from curve
 
     def require_here(self) -> None:
-        """The trackers are installed, their servers answer, and the weights are whole: hours before they are loaded."""
+        """Trackers and quantiser are installed, servers answer, and the weights are whole: hours before they are loaded."""
         self.trackers.check()
         self.policy.require_whole()
+        require_quantiser(self.base_precision)
 
     def demand(self, inputs: Inputs) -> str:
         """Steps and epochs, GPUs, and the memory that each needs."""
@@ -181,6 +193,7 @@ class Tune(TableStage, Trained):
                 trainer=self.trainer,
                 reference=self.reference_kind,
                 checkpointing=self.checkpointing,
+                base_precision=self.base_precision,
                 buckets=self.examples.encoded.buckets,
                 resources=self.resources,
             )
@@ -210,11 +223,20 @@ class Tune(TableStage, Trained):
     @property
     def arithmetic(self) -> Arithmetic:
         """Types and autocast of the policy's forward pass."""
-        return Arithmetic.of(self.trainer.engine, self.adapter)
+        return Arithmetic.of(self.trainer.engine, self.adapter, base=self.base_precision)
 
     def _spec(self, family: Family, start: Start | None) -> PolicySpec:
         weights = self.arithmetic.weights
-        return PolicySpec(family, self.adapter, start, self.checkpointing, weights, self.guidance, self.compiled)
+        return PolicySpec(
+            family,
+            self.adapter,
+            start,
+            checkpointing=self.checkpointing,
+            dtype=weights,
+            guidance=self.guidance,
+            compiled=self.compiled,
+            base_precision=self.base_precision,
+        )
 
     def _check_weights(self, context: Context) -> None:
         """The generator is of the recipe's family, its objective is the method's, and the latents are of its VAE."""

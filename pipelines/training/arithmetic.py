@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from actors.training.engines.engine import EngineOptions
 from infra.config import Config
 from pipelines.models.adapter import Full, LoRA
+from pipelines.models.quantised import BasePrecision
 
 if TYPE_CHECKING:
     import torch
@@ -27,22 +28,27 @@ class Arithmetic(Config):
     converted: bool = False
     """Every parameter is brought to bfloat16 after loading: the copy that DeepSpeed computes with."""
 
+    base: BasePrecision = "unquantised"
+    """Of the frozen weights under a LoRA: as they are loaded, or in four bits."""
+
     @classmethod
-    def of(cls, engine: EngineOptions, adapter: LoRA | Full) -> Arithmetic:
+    def of(cls, engine: EngineOptions, adapter: LoRA | Full, *, base: BasePrecision = "unquantised") -> Arithmetic:
         """What an engine makes of a policy of which it trains the adapter.
 
         In bfloat16, trained weights need masters in float32: DeepSpeed keeps its own, plain torch trains the loaded ones.
         """
         if not engine.bf16:
-            return cls()
+            return cls(base=base)
         whole = adapter.kind == "full" and not engine.keeps_masters
-        return cls(weights="float32" if whole else "bfloat16", autocast=True, converted=engine.keeps_masters)
+        weights = "float32" if whole else "bfloat16"
+        return cls(weights=weights, autocast=True, converted=engine.keeps_masters, base=base)
 
     def applied(self, model: nn.Module, *, device: torch.device) -> nn.Module:
         """The module to call in place of a model that was loaded with these weights; the model itself is converted."""
         if self.converted:  # DeepSpeed leaves buffers, such as tables of positions, as they are
             for parameter in model.parameters():
-                parameter.data = parameter.data.bfloat16()
+                if parameter.is_floating_point():  # quantised weights are bytes
+                    parameter.data = parameter.data.bfloat16()
         if not self.autocast:
             return model
         from actors.training.engines.precision import Autocast

@@ -9,6 +9,7 @@ from infra.dag.stage import Resources
 from pipelines.models.adapter import Adapter
 from pipelines.models.families.base import Family
 from pipelines.models.memory import Architecture, rank_memory
+from pipelines.models.quantised import BasePrecision
 from pipelines.training.buckets import Buckets
 from pipelines.training.preference import ReferenceKind
 
@@ -21,6 +22,7 @@ def memory_demand(
     trainer: TrainerOptions,
     reference: ReferenceKind,
     checkpointing: bool,
+    base_precision: BasePrecision = "unquantised",
     buckets: Buckets,
     resources: Resources,
 ) -> str:
@@ -42,6 +44,7 @@ def memory_demand(
         factored=trainer.optimizer.kind == "adafactor",
         reference="none" if reference == "cached" else reference,
         checkpointing=checkpointing,
+        base_precision=base_precision,
         micro_batch=min(trainer.micro_batch, -(-trainer.batch // workers)),
         height=height,
         width=width,

@@ -26,6 +26,7 @@ from pipelines.algorithms.preference.pairwise import Member, PairBatch
 from pipelines.models.adapter import Full, LoRA, Start
 from pipelines.models.families.base import Family
 from pipelines.models.policy import Policy, ReferenceModel
+from pipelines.models.quantised import BasePrecision
 from pipelines.training.data import Batch, OpenTrainingData, TrainingData, cached_errors
 from pipelines.training.noise import NoiseDraws
 from pipelines.training.previews import PreviewSpec
@@ -44,7 +45,8 @@ class PolicySpec:
     """How a worker loads the policy."""
 
     family: Family
-    adapter: LoRA | Full
+    adapter: LoRA | Full | None
+    """What is trained; None where the policy is only measured."""
     start: Start | None = None
     checkpointing: bool = False
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -52,6 +54,8 @@ class PolicySpec:
     """What a guidance-distilled denoiser is told."""
     compiled: bool = False
     """Policy and reference by torch.compile: operations fused, the same numbers but for rounding."""
+    base_precision: BasePrecision = "unquantised"
+    """Of the frozen weights under a LoRA."""
 
     def load(self, device: torch.device, *, reference: ReferenceModel, cast: Cast = uncast) -> Policy:
         """The policy on a device. ConfigError where it is to be compiled and there is no compiler."""
@@ -64,6 +68,7 @@ class PolicySpec:
             self.family,
             adapter=self.adapter,
             start=self.start,
+            base_precision=self.base_precision,
             reference=reference,
             checkpointing=self.checkpointing,
             dtype=getattr(torch, self.dtype),

@@ -115,6 +115,7 @@ SHARED: dict[str, Other | Without] = {
     "offload": Other("optimizer", beside={"zero": "1"}),
     "micro_batch": Other(1),
     "precision": Other("bf16"),
+    "base_precision": Other("nf4", beside={"adapter": "lora"}),
     "draws": Other(2),
     "ema": Other(0.5),
     "preview_texts": Other(("a castle",)),
@@ -233,6 +234,7 @@ OTHERS: dict[str, dict[str, Other | Without]] = {
     | {
         "flips": Other(False),
         "rank": Without("all weights are trained"),
+        "base_precision": Without("all weights are trained"),
         "comfyui": Without("all weights are trained"),
     },
     "flow_dpo_video": OF_CLIPS
@@ -243,6 +245,7 @@ OTHERS: dict[str, dict[str, Other | Without]] = {
         "scores": Without("the pairs at hand have no scores, which test_offline's have"),
         "rank": Other(8),
         "comfyui": Other(True),
+        "base_precision": Other("nf4"),
     },
     "align_image": OF_ALIGN | {"architecture": Other("sd15"), "roster": Other("@lists/pictures-slow.yaml")},
     "align_video": OF_ALIGN

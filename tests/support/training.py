@@ -1,7 +1,6 @@
 """A tiny policy of any family with random pairs, encoded as the stages leave them: small enough to train in a test."""
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +29,7 @@ from pipelines.training.previews import PreviewSpec
 from support.tiny import KINDS, family_at, write_tiny
 
 CELLS = pa.schema([*schema_of(Example), ("example", pa.string()), ("draw", pa.int64())])
-SMALL, EVERYTHING = LoRA(rank=4, alpha=8), Full()
+SMALL = LoRA(rank=4, alpha=8)
 FP32 = Arithmetic()
 TEXTS = ["a red circle", "two blue squares"]
 
@@ -137,7 +136,7 @@ def objective(
     draws: int | None = None,
     errors: Path | None = None,
     checkpointing: bool = False,
-    weights: Literal["float32", "bfloat16"] = "float32",
+    arithmetic: Arithmetic = FP32,
     previews: PreviewSpec | None = None,
     comfyui: bool = False,
 ) -> PreferenceObjective:
@@ -146,7 +145,7 @@ def objective(
     own: ReferenceKind = "adapter" if adapter.kind == "lora" else "copy"
     return PreferenceObjective(
         data=data_of(root),
-        policy=PolicySpec(family_at(family, root / "policy"), adapter, start, checkpointing, weights),
+        policy=_spec(root, family, adapter, start, arithmetic, checkpointing=checkpointing),
         method=method,
         noise=NoiseDraws(UniformTimes(low=0.2), draws),
         reference=reference or ("none" if method.reference == "none" else own),
@@ -155,6 +154,20 @@ def objective(
         previews=previews,
         comfyui=comfyui,
     )
+
+
+def _spec(
+    root: Path,
+    family: str,
+    adapter: LoRA | Full | None,
+    start: Start | None,
+    arithmetic: Arithmetic,
+    *,
+    checkpointing: bool = False,
+) -> PolicySpec:
+    """How a worker loads a world's policy."""
+    given = {"checkpointing": checkpointing, "dtype": arithmetic.weights, "base_precision": arithmetic.base}
+    return PolicySpec(family_at(family, root / "policy"), adapter, start, **given)
 
 
 def training(root: Path, *, engine: EngineOptions, options: dict | None = None, **settings) -> Training:
@@ -174,7 +187,7 @@ def write_errors(
     family: str = "miniature",
     draws: int,
     arithmetic: Arithmetic = FP32,
-    adapter: LoRA | Full = EVERYTHING,
+    adapter: LoRA | Full | None = None,
     start: Start | None = None,
 ) -> Path:
     """The reference's errors on a world's examples, as the stage computes them."""
@@ -183,7 +196,7 @@ def write_errors(
         row | {"example": row["id"], "draw": draw, "id": f"{row['id']}-{draw}"} for row in rows for draw in range(draws)
     ]
     noise = NoiseDraws(UniformTimes(low=0.2), draws)
-    spec = PolicySpec(family_at(family, root / "policy"), adapter, start, dtype=arithmetic.weights)
+    spec = _spec(root, family, adapter, start, arithmetic)
     worker = Measuring(spec, arithmetic, reader(root), noise, empty="1text0", micro_batch=5)
     worker.open("cpu", None)
     made = key_of([draws, arithmetic, adapter, start and str(start.folder)])

@@ -13,6 +13,7 @@ from actors.training.trackers.mlflow_runs import MLflow
 from actors.training.trackers.tracker import Trackers
 from actors.training.trackers.weights_and_biases import WandB
 from infra.config import Config, ConfigError
+from pipelines.models.quantised import BasePrecision
 from pipelines.training.previews import Previews
 
 
@@ -32,6 +33,10 @@ class Setup(Config):
     precision: Annotated[
         Literal["bf16", "fp32"], Field(description="precision of weights and activations; losses are always fp32")
     ] = "bf16"
+    base_precision: Annotated[
+        BasePrecision,
+        Field(description="weights under a LoRA: as loaded, or nf4 (4 bits, by bitsandbytes; a quarter of the memory)"),
+    ] = "unquantised"
     draws: Annotated[
         int, Field(ge=0, description="cached draws of the reference per pair; 0 keeps the reference in memory")
     ] = 0

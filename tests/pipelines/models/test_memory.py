@@ -154,6 +154,16 @@ def test_parameters_are_those_of_the_published_config(name):
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
+def test_a_base_in_four_bits_keeps_the_linear_layers_that_diffusers_quantises_so(name):
+    model = built(name)
+    kept = model._keep_in_fp32_modules or ()
+    layers = {layer: module for layer, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    # The rule of diffusers.quantizers.bitsandbytes.replace_with_bnb_linear.
+    chosen = [layer for layer in layers if not any(part + "." in layer or part == layer for part in kept)]
+    assert ARCHITECTURES[name].linear == sum(layers[layer].weight.numel() for layer in chosen)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_a_loras_parameters_are_those_of_its_layers(name):
     found: dict[str, int] = {}
     for layer, module in built(name).named_modules():
@@ -423,3 +433,14 @@ def test_activations_grow_with_the_pictures_and_their_area():
     assert memory(height=1024).activations == pytest.approx(2 * memory().activations)
     assert memory(bf16=True).activations == pytest.approx(memory().activations / 2)
     assert memory(checkpointing=True).activations < memory().activations / 3
+
+
+def test_four_bits_take_half_a_byte_and_the_scales_under_a_lora():
+    # QLoRA, section 3: double quantisation leaves .127 bits of scales per weight.
+    given = {"adapter": "lora", "bf16": True, "targets": ("to_q",), "base_precision": "nf4"}
+    own, found = ARCHITECTURES["qwen-image"], memory("qwen-image", **given)
+    whole = memory("qwen-image", **given | {"base_precision": "unquantised"})
+    assert whole.parameters - found.parameters == pytest.approx(own.linear * (2 - (4 + 0.127) / 8) / GIB, rel=1e-4)
+    assert found.parameters < 0.27 * whole.parameters
+    assert (found.gradients, found.optimizer, found.activations) == (whole.gradients, whole.optimizer, whole.activations)
+    assert memory("qwen-image", **given, reference="copy").reference == pytest.approx(own.linear * 0.5159 / GIB, rel=1e-3)

@@ -31,6 +31,7 @@ from pipelines.stages.examples import Examples
 from pipelines.stages.imported import ImportedLabels, ImportedPictures, ImportedScores, PairFiles
 from pipelines.stages.reference_errors import ReferenceErrors
 from pipelines.stages.tune import Tune
+from pipelines.training.arithmetic import Arithmetic
 from pipelines.training.previews import Previews
 from support.tiny import KINDS, family_at, write_tiny
 from support.training import TEXTS, training, write_world
@@ -164,6 +165,27 @@ def test_cached_errors_must_be_of_the_same_draws_and_enough_for_the_method(folde
         tune(folders["sd15"], errors=errors, draws=4, trainer=half)
     with pytest.raises(ConfigError, match="dspo needs the reference's predictions, not its errors"):
         tune(folders["sd15"], errors=errors, draws=4, method=DSPO())
+
+
+def test_errors_of_a_base_in_another_precision_are_refused_and_both_named(folders):
+    whole, four = (errors_of(folders["sd15"], arithmetic=Arithmetic(base=base)) for base in ("unquantised", "nf4"))
+    assert whole.key != four.key
+    known = tune(folders["sd15"], errors=four, draws=4, base_precision="nf4")
+    assert known.reference_kind == "cached" and known.key != tune(folders["sd15"]).key
+    message = "base_precision is {}, but the cached reference errors are of a base that is {}"
+    for errors, wanted, had in ((whole, "nf4", "unquantised"), (four, "unquantised", "nf4")):
+        with pytest.raises(ConfigError, match=message.format(wanted, had)):
+            tune(folders["sd15"], errors=errors, draws=4, base_precision=wanted)
+
+
+def test_a_quantised_base_is_neither_trained_in_full_nor_divided(folders):
+    with pytest.raises(ConfigError, match="base precision nf4: quantised weights are frozen"):
+        tune(folders["sd15"], adapter=Full(), base_precision="nf4")
+    with pytest.raises(ConfigError, match="base precision nf4: quantised weights are frozen"):
+        errors_of(folders["sd15"], arithmetic=Arithmetic(base="nf4"), merged=True)
+    divided = TrainerOptions(steps=2, engine=EngineOptions(zero=3))
+    with pytest.raises(ConfigError, match="ZeRO 3 cannot divide quantised weights.*use ZeRO 1 or 2"):
+        tune(folders["sd15"], trainer=divided, base_precision="nf4")
 
 
 def test_what_a_family_cannot_do_is_refused_when_the_recipe_is_built(folders):

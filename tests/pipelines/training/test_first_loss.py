@@ -5,6 +5,8 @@ rounding more in one layer of one of them moves a mean over N squares by about 2
 half of beta times that: .05 to .1 here, as DeepSpeed's linear layer did, and buffers in bfloat16.
 """
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 
@@ -19,12 +21,14 @@ from support.training import SMALL, dpo, training, write_errors, write_world
 from support.workers import one_after_another
 
 TORCH = EngineOptions(kind="torch")
-ENGINES = (("torch", 1), ("deepspeed", 1), ("deepspeed", 3))
-HALF, ZERO1, ZERO3 = (EngineOptions(kind=kind, zero=zero, bf16=True) for kind, zero in ENGINES)
+ENGINES = (("torch", 1), ("deepspeed", 1), ("deepspeed", 2), ("deepspeed", 3))
+HALF, ZERO1, ZERO2, ZERO3 = (EngineOptions(kind=kind, zero=zero, bf16=True) for kind, zero in ENGINES)
 FORMS = {"full": (Full(), False), "lora": (SMALL, False), "lora of lora": (SMALL, True), "full of lora": (Full(), True)}
 CASES = {f"zero3 {form}": (ZERO3, *given) for form, given in FORMS.items()}
 CASES |= {"zero1 full": (ZERO1, *FORMS["full"])}
 CASES |= {f"torch {form}": (HALF, *FORMS[form]) for form in ("full", "lora of lora")}
+if find_spec("bitsandbytes"):  # a base in four bits
+    CASES |= {"torch lora on nf4": (HALF, SMALL, False, "nf4"), "zero2 lora of lora on nf4": (ZERO2, SMALL, True, "nf4")}
 FAMILY = "wan"  # keeps some of its weights in fp32
 
 
@@ -37,9 +41,11 @@ def first_steps(ray_session, tmp_path_factory):
     before = training(root, engine=TORCH, family=FAMILY, method=SFT(), options=options)
     start = Start(here(train, before, folder=root / "sft", on_report=None) / "export", SMALL)
     known, jobs = {}, {}
-    for name, (engine, adapter, goes_on) in CASES.items():
-        arithmetic = Arithmetic.of(engine, adapter)
-        measured = (arithmetic, SMALL if goes_on and adapter == SMALL else Full(), start if goes_on else None)
+    for name, (engine, adapter, goes_on, *base) in CASES.items():
+        arithmetic = Arithmetic.of(engine, adapter, base=base[0] if base else "unquantised")
+        # Nothing is added to the reference but the LoRA that it goes on from.
+        added = SMALL if goes_on and adapter == SMALL else Full() if goes_on else None
+        measured = (arithmetic, added, start if goes_on else None)
         if repr(measured) not in known:
             as_kept = dict(zip(("arithmetic", "adapter", "start"), measured, strict=True))
             known[repr(measured)] = write_errors(root, family=FAMILY, draws=1, **as_kept)
@@ -53,7 +59,7 @@ def first_steps(ray_session, tmp_path_factory):
             reference="cached",
             draws=1,
             errors=known[repr(measured)],
-            weights=arithmetic.weights,
+            arithmetic=arithmetic,
             options={"steps": 1, "batch": 4, "micro_batch": 1},
         )
     resources = Resources(workers=2)

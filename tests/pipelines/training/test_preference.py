@@ -22,6 +22,7 @@ from pipelines.algorithms.preference.sft import SFT
 from pipelines.models.adapter import Full, LoRA, Start
 from pipelines.models.families.base import SIZES
 from pipelines.recipes.arenapo import arenapo
+from pipelines.training.arithmetic import Arithmetic
 from pipelines.training.data import Latents
 from pipelines.training.previews import PreviewSpec
 from support.tiny import FAMILIES
@@ -150,7 +151,7 @@ def test_checkpointed_activations_change_nothing(worlds, tmp_path):
 
 
 def test_bf16_keeps_errors_in_fp32(worlds):
-    job = objective(worlds("sd3"), family="sd3", weights="bfloat16")
+    job = objective(worlds("sd3"), family="sd3", arithmetic=Arithmetic(weights="bfloat16"))
     model = job.prepare(CPU)
     pairs = job.pairs(model, DRAWS)
     assert next(model.parameters()).dtype == torch.bfloat16
