@@ -168,7 +168,10 @@ def test_every_name_imported_from_outside_is_a_dependency():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     optional = project["optional-dependencies"]
     given = " ".join(
-        [*project["dependencies"], *(word for extra in ("mlflow", "ocr", "vllm", "wandb") for word in optional[extra])]
+        [
+            *project["dependencies"],
+            *(word for extra in ("mlflow", "nf4", "ocr", "vllm", "wandb") for word in optional[extra]),
+        ]
     ).lower()
     renamed = {"PIL": "pillow", "markupsafe": "jinja2"}
     for name in source():

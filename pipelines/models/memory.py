@@ -123,9 +123,8 @@ def rank_memory(
 
     With P parameters of the denoiser, T of them trained (all, or the LoRA's), N workers, w bytes per weight (2 in bf16, 4
     otherwise; plain torch keeps what it trains in 4 and casts a copy of 2 for the forward pass):
-    * parameters: w P for full training, w (P + T) with a LoRA, where a base in nf4 keeps each weight of its
-      linear layers in .516 bytes; divided by N at ZeRO 3, or off the GPU with offload "all",
-      plus the at most 10^9 gathered at a time.
+    * parameters: w P for full training, w (P + T) with a LoRA (.516 bytes per weight of a linear layer in nf4);
+      divided by N at ZeRO 3, or off the GPU with offload "all", plus the at most 10^9 gathered at a time.
     * gradients: w T (plain torch: 4 T), divided by N from ZeRO 2 on; off the GPU with its optimizer, but for a bucket.
     * optimizer: Adam's two moments, 8 T, and DeepSpeed's fp32 masters, 4 T; DeepSpeed divides them by N; 0 if offloaded,
       next to nothing where the second moment is `factored` (Adafactor, in plain torch).
@@ -134,11 +133,13 @@ def rank_memory(
     * activations: 2 members x pairs x tokens x values kept per token x w.
     """
     whole, lora = architecture.parameters, adapter == "lora"
+    values = architecture.tokens(height=height, width=width, frames=frames)
+    values *= _kept_values(architecture, lora=lora, checkpointing=checkpointing)
     trained = architecture.lora_parameters(targets, rank=rank) if lora else whole
-    base = _base_bytes(architecture, base_precision, weight=BF16 if bf16 else FP32)
+    base = _base_bytes(architecture, base_precision, weight=BF16 if bf16 else FP32) if lora else 0.0
     weight, stored, gradient, masters = _bytes_per_weight(zero=zero, bf16=bf16, factored=factored)
     parameters, beside = _parameters(
-        (base if lora else 0) + trained * stored,
+        base + trained * stored,
         gathered=min(whole, MOST_LIVE) * weight,
         share=workers if zero == 3 else 1,
         off=zero == 3 and offload == "all",
@@ -150,16 +151,13 @@ def rank_memory(
         beside += optimizer + average + (gradients if zero >= 2 else 0.0)
         optimizer = average = 0.0
         gradients = min(gradients, BUCKET * gradient) if zero >= 2 else gradients
-    copied = base if lora else whole * (weight if zero else FP32)
-    values = _kept_values(architecture, lora=lora, checkpointing=checkpointing)
-    tokens = architecture.tokens(height=height, width=width, frames=frames)
     return Memory(
         parameters=parameters / GIB,
         gradients=gradients / GIB,
         optimizer=optimizer / GIB,
-        reference=(copied if reference == "copy" else 0) / GIB,
+        reference=(base or whole * (weight if zero else FP32)) / GIB if reference == "copy" else 0.0,
         ema=average / GIB,
-        activations=MEMBERS * micro_batch * tokens * values * weight / GIB,
+        activations=MEMBERS * micro_batch * values * weight / GIB,
         host=beside / GIB,
     )
 
