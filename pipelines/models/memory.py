@@ -126,7 +126,7 @@ def rank_memory(
     * parameters: w P for full training, w (P + T) with a LoRA (.516 bytes per weight of a linear layer in nf4);
       divided by N at ZeRO 3, or off the GPU with offload "all", plus the at most 10^9 gathered at a time.
     * gradients: w T (plain torch: 4 T), divided by N from ZeRO 2 on; off the GPU with its optimizer, but for a bucket.
-    * optimizer: Adam's moments, 8 T (0 for `factored` ones), and DeepSpeed's fp32 masters, 4 T, divided by N, or off the GPU.
+    * optimizer: Adam's moments, 8 T (`factored`: 0), and DeepSpeed's fp32 masters, 4 T; divided by N, or off the GPU.
     * reference: w P for a copy, which every rank holds whole; 0 for the disabled adapter or cached errors.
     * ema: 4 T; it lies where the masters lie: DeepSpeed divides it by N, and it is offloaded with them.
     * activations: 2 members x pairs x tokens x values kept per token x w.
