@@ -64,3 +64,25 @@ class MeasuredReference:
     draw: int  # 0, 1, … below the number of draws
     winner: float  # per-sample mean squared error, fp32
     loser: float
+
+
+@dataclass(frozen=True)
+class RolloutState:
+    """One state of an online training's rollout with the candidates for its next latent that are learnt from.
+
+    The lists have one entry per candidate, in one order. TAPO's state has two latents, of the branch that is to win and of
+    the one that is to lose, with a candidate each.
+    """
+
+    id: str  # round, prompt, start and step, which no other state shares
+    round: int  # counted from 0
+    prompt: str  # id of the encoded text
+    start: int  # number of the start noise within its prompt
+    step: int  # of the sampler, counted from the noise end
+    t: float  # in [0, 1]; 1 is noise
+    t_next: float  # the candidates' own time
+    score: list[float]  # of the candidates, or of the finished sample that came of them; NaN where a reward failed
+    value: list[float]  # an advantage; or +1 for the better and -1 for the worse
+    old: list[float]  # log-probability under the policy that drew it, mean over elements
+    reference: list[float]  # the same under the reference; empty where the method does not read it
+    used: bool  # whether it is learnt from
