@@ -31,6 +31,7 @@ class MiniatureFamily(Family):
     )  # fmt: skip
     size_multiple: ClassVar = SIZE
     joint_text: ClassVar = True
+    block_lists: ClassVar = ("transformer_blocks",)
     has_vae: ClassVar = False
 
     def latent_shape(self, *, frames: int, height: int, width: int) -> tuple[int, ...]:

@@ -132,7 +132,7 @@ class Encode(RowStage):
     """Pairs of pictures or clips in; their latents in the shapes of the pairs, and the embeddings of the texts out."""
 
     name: ClassVar = "encode"
-    version: ClassVar = 3
+    version: ClassVar = 4
     row: ClassVar = Encoded
     in_cells: ClassVar = ("texts", "buckets", "flips")
     tables: ClassVar[Mapping[str, type]] = {"sizes": EncodedSize}

@@ -72,6 +72,9 @@ class Family(Config, ABC):
     joint_text: ClassVar[bool] = False
     """Whether texts pass through the denoiser's blocks as a second stream, as in SD3: `context_embedder` makes it, and each
     of `transformer_blocks` returns (text, picture)."""
+    block_lists: ClassVar[tuple[str, ...]] = ()
+    """Attributes of the transformer that hold its blocks, in the order in which they run. Each block returns the picture's
+    stream of tokens, alone or as the second of two. Empty for U-Nets, and where blocks return something else."""
     comfyui_names: ClassVar[Literal["kohya", "diffusers", "wan"] | None] = "diffusers"
     """By which names ComfyUI knows the layers (`pipelines.models.comfyui`); None where it has other layers."""
 

@@ -30,6 +30,7 @@ class QwenImage(Family):
     text_parts: ClassVar = ("tokenizer", "text_encoder")
     lora_targets: ClassVar = ("to_q", "to_k", "to_v", "to_out.0")
     size_multiple: ClassVar = 16
+    block_lists: ClassVar = ("transformer_blocks",)
 
     def wrap(self, pipeline: Any, *, dtype: torch.dtype) -> LoadedFamily:
         return LoadedQwenImage(self, pipeline=pipeline, dtype=dtype)

@@ -29,12 +29,14 @@ class SD15(Family):
 
 
 class LoadedSD15(LoadedPictures):
-    """Condition: `tokens` float[77, 768]."""
+    """Condition: `tokens` float[77, 768], and `pooled` float[768], the state of the text's end, for reward models only."""
 
     def encode_text(self, text: str) -> Condition:
         pipeline = self.pipeline
         tokens, _ = pipeline.encode_prompt([text], pipeline.device, 1, do_classifier_free_guidance=False)
-        return {"tokens": tokens}
+        ids = pipeline.tokenizer(text, padding="max_length", truncation=True, return_tensors="pt").input_ids[0]
+        end = (ids == pipeline.tokenizer.eos_token_id).nonzero()[0, 0]  # the first: texts are padded with the same token
+        return {"tokens": tokens, "pooled": tokens[:, end]}
 
     def denoise(self, model: nn.Module, call: DenoiserCall) -> torch.Tensor:
         x, read = self.inputs(call)

@@ -28,6 +28,7 @@ class SD3(Family):
         "to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out",
     )  # fmt: skip
     size_multiple: ClassVar = 16
+    block_lists: ClassVar = ("transformer_blocks",)
     joint_text: ClassVar = True
 
     def wrap(self, pipeline: Any, *, dtype: torch.dtype) -> LoadedPictures:

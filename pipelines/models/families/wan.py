@@ -28,6 +28,7 @@ class Wan(Family):
     size_multiple: ClassVar = 16
     frame_multiple: ClassVar = 4
     frame_rate: ClassVar = 16.0
+    block_lists: ClassVar = ("blocks",)
     comfyui_names: ClassVar = "wan"
 
     def refuse(self, index: dict[str, Any]) -> None:

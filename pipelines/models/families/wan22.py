@@ -34,6 +34,7 @@ class WanTI2V(Family):
     size_multiple: ClassVar = 32
     frame_multiple: ClassVar = 4
     frame_rate: ClassVar = 24.0
+    block_lists: ClassVar = ("blocks",)
     comfyui_names: ClassVar = "wan"
 
     def refuse(self, index: dict[str, Any]) -> None:
