@@ -49,6 +49,16 @@ class RayExecutor:
                     if kind == "CPU" or pool.resources.gpus:
                         self._pools.pop(name).close()
 
+    def room_beside(self, resources: Resources, others: Sequence[Resources]) -> bool:
+        """Whether the cluster is large enough for both, and what nobody holds is enough for this one; ends idle actors."""
+        if not self._connected:
+            return True  # nothing has needed the cluster yet: all so far were hits
+        self.make_room(resources)
+        there, free = cluster.all_resources(), cluster.free_resources()
+        asked = [(one.workers * one.gpus, one.workers * one.cpus) for one in (resources, *others)]
+        needed = zip(("GPU", "CPU"), zip(*asked, strict=True), strict=True)
+        return all(sum(each) <= there.get(kind, 0.0) and each[0] <= free.get(kind, 0.0) for kind, each in needed)
+
     def call(self, function: Callable[..., Any], *arguments: Any, poll: Callable[[], None]) -> Any:
         """See `infra.cluster.connection.call`."""
         return cluster.call(function, *arguments, poll=poll)

@@ -18,7 +18,8 @@ from pathlib import Path
 from actors.executor import RayExecutor
 from infra.cluster.connection import require_usable
 from infra.config import ConfigError
-from infra.dag.run import Runner, StageFailed
+from infra.dag.failed import StageFailed
+from infra.dag.run import Runner
 from infra.dag.selection import Selection
 from infra.dag.shards import RowError
 from infra.dag.stage import Resources

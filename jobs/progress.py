@@ -72,11 +72,15 @@ class Console:
         self.last: dict[str, float] = {}
         self.log: Callable[[str], None] = _nowhere
         self.bar: Any = None
-        self.task: Any = None
+        self.tasks: dict[str, Any] = {}
+        """Bars of the stages that are being computed, by node."""
 
     def said(self, line: str) -> None:
         """A line of its own."""
-        print(line, file=self.stream, flush=True)
+        if self.bar is None:
+            print(line, file=self.stream, flush=True)
+        else:  # above the bars, which stay where they are
+            self.bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
         self.log(line)
 
     def log_to(self, write: Callable[[str], None]) -> None:
@@ -114,20 +118,25 @@ class Console:
             columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
             self.bar = Progress(*columns, TextColumn("{task.fields[note]}"), console=RichConsole(file=self.stream))
             self.bar.start()
-            self.task = self.bar.add_task(node, total=total, note="", rate="")
+        if node not in self.tasks:
+            self.tasks[node] = self.bar.add_task(node, total=total, note="", rate="")
         start, first = self.began[node]
         elapsed = time.monotonic() - start
         rate_text = f"{(done - first) / elapsed:.1f}/s" if elapsed > 0 else ""
-        self.bar.update(self.task, description=node, completed=done, total=total, note=note, rate=rate_text)
+        self.bar.update(self.tasks[node], completed=done, total=total, note=note, rate=rate_text)
 
-    def _close_bar(self) -> None:
-        if self.bar is not None:
+    def _close_bar(self, node: str) -> None:
+        """Takes a stage's bar away, and the display with the last of them."""
+        if node not in self.tasks:
+            return
+        self.bar.remove_task(self.tasks.pop(node))
+        if not self.tasks:
             self.bar.stop()
-            self.bar = self.task = None
+            self.bar = None
 
     def finished(self, node: str, record: Record) -> None:
         """Rows, errors and seconds of a stage that was computed."""
-        self._close_bar()
+        self._close_bar(node)
         parts = [f"{record.rows} rows", f"{record.seconds:.1f} s"]
         if record.reused_rows:
             parts.insert(1, f"{record.computed_rows} computed, {record.reused_rows} taken over")

@@ -10,8 +10,9 @@ import sys
 
 from actors.executor import RayExecutor
 from infra.cluster.connection import require_usable
+from infra.dag.failed import StageFailed
 from infra.dag.plan import CachePolicy
-from infra.dag.run import Runner, StageFailed
+from infra.dag.run import Runner
 from infra.dag.selection import Selection
 from infra.dag.stage import topological
 from infra.store.artifacts import Store

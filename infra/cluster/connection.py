@@ -212,6 +212,13 @@ def connected(address: str = LOCAL, *, workers: int = 2, resources: Sequence[Res
         ray.shutdown()
 
 
+def all_resources() -> dict[str, float]:
+    """What all machines of the cluster have, by kind: "CPU", "GPU", "memory", …"""
+    import ray
+
+    return {kind: float(amount) for kind, amount in ray.cluster_resources().items()}
+
+
 def free_resources() -> dict[str, float]:
     """What no actor or task holds at the moment, by kind: "CPU", "GPU", "memory", …"""
     import ray

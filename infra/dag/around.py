@@ -34,6 +34,10 @@ class Executor(Protocol):
         """Gives back what idle actors hold where a stage's own workers need it."""
         ...
 
+    def room_beside(self, resources: Resources, others: Sequence[Resources]) -> bool:
+        """Whether a stage with such resources can have its workers while others have theirs; asked between stages."""
+        ...
+
     def call(self, function: Callable[..., Any], *arguments: Any, poll: Callable[[], None]) -> Any:
         """Runs a function in another process; polls while it waits."""
         ...

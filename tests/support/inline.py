@@ -23,6 +23,9 @@ class InlineExecutor:
     def make_room(self, resources: Resources) -> None:
         pass
 
+    def room_beside(self, resources: Resources, others: Sequence[Resources]) -> bool:
+        return False
+
     def call(self, function: Callable[..., Any], *arguments: Any, poll: Callable[[], None]) -> Any:
         return function(*arguments)
 

@@ -11,9 +11,10 @@ import pyarrow as pa
 import pytest
 from pydantic import Field
 
+from infra.dag.failed import StageFailed
 from infra.dag.fingerprint import hash_rows
 from infra.dag.plan import HIT, CachePolicy, Planner
-from infra.dag.run import Runner, StageFailed
+from infra.dag.run import Runner
 from infra.dag.selection import Selection
 from infra.dag.source import Sources
 from infra.dag.stage import Context, Inputs, Places, RowStage, RunInputs, Stage, TableStage, Worker, topological

@@ -13,8 +13,9 @@ import pytest
 from actors.executor import RayExecutor
 from infra.cluster.connection import logical_cpus
 from infra.config import ConfigError
+from infra.dag.failed import StageFailed
 from infra.dag.plan import HIT, MISS, PARTIAL, CachePolicy, Planner
-from infra.dag.run import Runner, StageFailed
+from infra.dag.run import Runner
 from infra.dag.selection import Selection
 from infra.dag.source import Sources, normalised
 from infra.dag.stage import Resources, topological

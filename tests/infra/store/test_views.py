@@ -76,6 +76,9 @@ class Here:
     def make_room(self, resources):
         pass
 
+    def room_beside(self, resources, others):
+        return False
+
     def call(self, function, *arguments, poll):
         return function(*arguments)
 
