@@ -1,7 +1,7 @@
 """What a rollout leaves to learn from: its stochastic steps, and the examples that each algorithm makes of them.
 
 An example is one or two states with the candidates of them that are used, as `moves.Moves` wants them: `of` says which of
-its states each candidate belongs to. Examples lie prompt by prompt, then branch by branch.
+its states each candidate belongs to. MoveExamples lie prompt by prompt, then branch by branch.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class RolloutStep:
 
 
 @dataclass(frozen=True, eq=False)
-class Examples:
-    """Examples of one step."""
+class MoveExamples:
+    """MoveExamples of one step."""
 
     step: RolloutStep
     x: Float[torch.Tensor, "examples states *shape"]
@@ -66,7 +66,7 @@ class Examples:
 
 def trajectory_examples(
     step: RolloutStep, *, advantage: Float[torch.Tensor, "prompts branches"], used: Bool[torch.Tensor, " prompts"]
-) -> Examples:
+) -> MoveExamples:
     """Flow-GRPO and DanceGRPO: the candidate that went on, valued by its branch's advantage at the end."""
     kept = step.kept.flatten()[:, None]
     value = torch.where(used[:, None], advantage, 0.0).flatten()[:, None]
@@ -75,14 +75,14 @@ def trajectory_examples(
 
 def group_examples(
     step: RolloutStep, *, advantage: GroupAdvantage, typical: Float[torch.Tensor, " states"] | None = None
-) -> Examples:
+) -> MoveExamples:
     """Step-GRPO: every candidate of a state, valued by its advantage among them; `typical` as in `GroupAdvantage.of`."""
     found = advantage.of(step.scores.flatten(0, 1), typical=typical)
     every = torch.arange(step.scores.shape[2], device=step.scores.device).expand(len(found.used), -1)
     return _of_one_state(step, every, value=found.values, used=found.used)
 
 
-def pair_examples(step: RolloutStep, *, threshold: Threshold, low: float, high: float) -> Examples:
+def pair_examples(step: RolloutStep, *, threshold: Threshold, low: float, high: float) -> MoveExamples:
     """SPO and LPO: best (+1) and worst (-1) candidate of a state; `low` to `high` is the range of sd over the steps.
 
     LPO's threshold grows with "sigma_t", which is read as the standard deviation of the step.
@@ -94,7 +94,7 @@ def pair_examples(step: RolloutStep, *, threshold: Threshold, low: float, high: 
     return _of_one_state(step, torch.stack([pairs.best, pairs.worst], dim=1), value=value, used=pairs.used)
 
 
-def branch_pair_examples(step: RolloutStep) -> Examples:
+def branch_pair_examples(step: RolloutStep) -> MoveExamples:
     """TAPO: what the win branch (0) and the lose branch (1) went on with, +1 and -1, each at a state of its own.
 
     Not used where a score of either is unknown, or where the win branch's is not the higher one.
@@ -104,7 +104,7 @@ def branch_pair_examples(step: RolloutStep) -> Examples:
     scores = step.scores.gather(2, index)[..., 0]
     used = scores[:, 0] > scores[:, 1]
     value = torch.tensor([1.0, -1.0], device=scores.device) * used[:, None]
-    return Examples(
+    return MoveExamples(
         step=step,
         x=step.x,
         candidates=_picked(step.candidates.flatten(0, 1), index.flatten(0, 1)).unflatten(0, step.kept.shape)[:, :, 0],
@@ -122,8 +122,8 @@ def _of_one_state(
     *,
     value: Float[torch.Tensor, "states used"],
     used: Bool[torch.Tensor, " states"],
-) -> Examples:
-    return Examples(
+) -> MoveExamples:
+    return MoveExamples(
         step=step,
         x=step.x.flatten(0, 1)[:, None],
         candidates=_picked(step.candidates.flatten(0, 1), index),
