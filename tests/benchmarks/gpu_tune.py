@@ -1,40 +1,32 @@
 """`python -m tests.benchmarks.gpu_tune`: DPO steps of a model of SD3.5-medium's size, with random weights, on a GPU.
 
 Pairs a second, peak memory and model-FLOPs utilisation for LoRA and full training, with and without checkpointing, for
-several pairs per step; what does not fit is reported as such. Results go to `results/DEVICE.json`, with versions.
-Needs torch, diffusers and peft alone. `--tiny` runs the same code in seconds on a CPU, for the tests.
+several pairs per step; what does not fit is reported as such. Results go to `results/tune-DEVICE.json`, with versions.
+Needs torch, diffusers and peft alone; where Salon is installed, `reckoned_gib` is what `salon plan` says of the same step.
+`--tiny` runs the same code in seconds on a CPU, for the tests.
 
 Measured nowhere yet: no GPU was at hand when this was written. Only `--tiny` has run.
 
-A step is Salon's: winner and loser in one forward pass, the reference's in another (the disabled adapter, or a frozen bf16
-copy), trained weights in fp32 under bf16 autocast as in `actors.training.engines.torch`, AdamW fused. Latents and
-conditions are random and on the device: they are cached in training, too.
+A step is Salon's: winner and loser in one forward pass, the reference's in another (the disabled adapter, or a frozen copy
+in the trained weights' precision), trained weights in fp32 under bf16 autocast as in `actors.training.engines.torch`, AdamW
+fused. Latents and conditions are random and on the device: they are cached in training, too.
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
-import gc
-import importlib.metadata
 import json
-import platform
-import re
-import statistics
 import sys
-import time
-from collections.abc import Callable
-from contextlib import nullcontext
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch.nn import functional
 
+from tests.benchmarks import gpu
 from tests.benchmarks.measure import Result
 from tests.benchmarks.sd3_flops import Flops, sd3_flops
 
-RESULTS = Path(__file__).parent / "results"
 MEDIUM = {
     "sample_size": 128, "patch_size": 2, "in_channels": 16, "out_channels": 16, "num_layers": 24,
     "attention_head_dim": 64, "num_attention_heads": 24, "joint_attention_dim": 4096, "caption_projection_dim": 1536,
@@ -49,13 +41,9 @@ TINY = MEDIUM | {
 TEXT = {"medium": 333, "tiny": 7}  # tokens: CLIP's 77 and T5's 256
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"]
 RANK, BETA = 32, 500.0
-WARM_UP, STEPS = 2, 6
+STEPS = 6
 PAIRS = (1, 2, 4, 8)
-# Dense bf16 products a second of a device by a part of its name, from its maker's data sheets; the first that fits.
-PEAKS = {
-    "B200": 2250e12, "H200": 989e12, "H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "A100": 312e12,
-    "L40S": 362e12, "L4": 121e12, "A10G": 70e12, "A10": 125e12, "RTX 4090": 165e12, "RTX 3090": 71e12,
-}  # fmt: skip
+FORMULA = "per pair: tests/benchmarks/sd3_flops.py, of both members: policy forward and backward, reference forward"
 
 
 def build(config: dict[str, Any], *, adapter: str, checkpointing: bool, device: torch.device) -> tuple[Any, Any]:
@@ -63,16 +51,9 @@ def build(config: dict[str, Any], *, adapter: str, checkpointing: bool, device: 
     from diffusers import SD3Transformer2DModel
     from peft import LoraConfig
 
-    usual = torch.get_default_dtype()
-    torch.set_default_dtype(torch.bfloat16)
-    try:
-        with device:
-            torch.manual_seed(0)
-            model: Any = SD3Transformer2DModel(**config)
-    finally:
-        torch.set_default_dtype(usual)
+    with gpu.made_on(device):
+        model: Any = SD3Transformer2DModel(**config)
     model.requires_grad_(False)
-    frozen = copy.deepcopy(model) if adapter == "full" else None
     if adapter == "lora":
         model.add_adapter(LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=TARGETS))
     else:
@@ -80,6 +61,7 @@ def build(config: dict[str, Any], *, adapter: str, checkpointing: bool, device: 
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+    frozen = copy.deepcopy(model).requires_grad_(False) if adapter == "full" else None
     if checkpointing:
         model.enable_gradient_checkpointing()
     return model.train(), frozen
@@ -90,7 +72,7 @@ def stepper(model: Any, frozen: Any, config: dict[str, Any], *, pairs: int, text
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-6, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
     side = config["sample_size"]
-    generator = torch.Generator(device).manual_seed(0)
+    generator = gpu.seed(device)
 
     def random(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator, device=device)
@@ -139,55 +121,59 @@ def measure(
 ) -> dict[str, Any]:
     """One row of the results; `out_of_memory` and nothing else where it does not fit. `peak`: FLOPs a second, if known."""
     row: dict[str, Any] = {"adapter": adapter, "checkpointing": checkpointing, "pairs": pairs}
-    cuda = device.type == "cuda"
-    if cuda:
-        gc.collect()
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
-    try:
-        seconds = _seconds(config, adapter, checkpointing, pairs=pairs, text=text, device=device, steps=steps)
-    except torch.OutOfMemoryError:
-        return row | {"out_of_memory": True}
+
+    def seconds() -> float:
+        model, frozen = build(config, adapter=adapter, checkpointing=checkpointing, device=device)
+        step = stepper(model, frozen, config, pairs=pairs, text=text, device=device)
+        return gpu.seconds_of(lambda: _finite(step()), device=device, calls=steps)
+
+    row |= gpu.measured(seconds, device=device)
+    if row["out_of_memory"]:
+        return row
     side = config["sample_size"]
     flops: Flops = sd3_flops(config, height=side, width=side, text=text, rank=RANK)
-    rate = 2 * pairs * flops.step(adapter=adapter) / seconds
-    return row | {
-        "out_of_memory": False,
-        "seconds": seconds,
-        "pairs_per_second": pairs / seconds,
-        "peak_memory_gib": torch.cuda.max_memory_allocated(device) / 2**30 if cuda else None,
-        "model_tflops_per_second": rate / 1e12,
-        "model_flops_utilisation": None if peak is None else rate / peak,
-    }
+    row |= {"pairs_per_second": pairs / row["seconds"], "reckoned_gib": None}
+    if config is MEDIUM:
+        row["reckoned_gib"] = reckoned(adapter=adapter, checkpointing=checkpointing, pairs=pairs)
+    return row | gpu.utilisation(2 * pairs * flops.step(adapter=adapter), seconds=row["seconds"], peak=peak)
 
 
-def _seconds(
-    config: dict[str, Any], adapter: str, checkpointing: bool, *, pairs: int, text: int, device: torch.device, steps: int
-) -> float:
-    """The median step; a function of its own, so that an error leaves nothing in memory."""
-    model, frozen = build(config, adapter=adapter, checkpointing=checkpointing, device=device)
-    step = stepper(model, frozen, config, pairs=pairs, text=text, device=device)
-    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-        times = []
-        for _ in range(WARM_UP + steps):
-            started = time.perf_counter()
-            loss = step().item()  # waits for the device
-            times.append(time.perf_counter() - started)
-            assert loss == loss, "the loss is no number"
-    return statistics.median(times[WARM_UP:])
+def _finite(loss: torch.Tensor) -> None:
+    value = loss.item()
+    assert value == value, "the loss is no number"
 
 
-def peak_of(name: str) -> float | None:
-    """Dense bf16 FLOPs a second of a device called so; None for one that is not in the table."""
-    return next((value for part, value in PEAKS.items() if part.lower() in name.lower()), None)
+def reckoned(*, adapter: str, checkpointing: bool, pairs: int) -> float | None:
+    """GiB that `salon plan` reckons for a step of SD3.5-medium at one megapixel; None where Salon is not installed."""
+    try:
+        from pipelines.models.memory import rank_memory
+        from pipelines.models.sizes import ARCHITECTURES
+    except ImportError:
+        return None
+    side = 8 * MEDIUM["sample_size"]
+    return rank_memory(
+        ARCHITECTURES["sd3.5-medium"],
+        adapter="lora" if adapter == "lora" else "full",
+        rank=RANK,
+        targets=TARGETS,
+        zero=0,
+        workers=1,
+        offload="none",
+        bf16=True,
+        ema=False,
+        reference="adapter" if adapter == "lora" else "copy",
+        checkpointing=checkpointing,
+        micro_batch=pairs,
+        height=side,
+        width=side,
+    ).total
 
 
-def results(*, tiny: bool, pairs: tuple[int, ...], peak: float | None, steps: int = STEPS) -> dict[str, Any]:
+def results(*, tiny: bool, pairs: Sequence[int], peak: float | None, steps: int = STEPS) -> dict[str, Any]:
     """Every variant on this machine's device, with what it ran under."""
-    device = torch.device("cuda") if torch.cuda.is_available() and not tiny else torch.device("cpu")
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu {platform.machine()}"
+    device = gpu.device_of(tiny=tiny)
     config, text = (TINY, TEXT["tiny"]) if tiny else (MEDIUM, TEXT["medium"])
-    peak = peak_of(name) if peak is None else peak
+    peak = gpu.peak_of(gpu.name_of(device)) if peak is None else peak
     rows = []
     for adapter in ("lora", "full"):
         for checkpointing in (False, True):
@@ -196,56 +182,35 @@ def results(*, tiny: bool, pairs: tuple[int, ...], peak: float | None, steps: in
                 row = measure(config, adapter=adapter, checkpointing=checkpointing, pairs=count, **given)
                 print(json.dumps(row), flush=True)
                 rows.append(row)
-    packages = {package: importlib.metadata.version(package) for package in ("torch", "diffusers", "peft")}
-    return {
-        "device": name,
+    return gpu.about(device, peak=peak, packages=("torch", "diffusers", "peft"), formula=FORMULA) | {
         "model": "tiny" if tiny else "stable-diffusion-3.5-medium, random weights",
         "latent": config["sample_size"],
         "text_tokens": text,
         "rank": RANK,
-        "peak_tflops": None if peak is None else peak / 1e12,
-        "versions": packages | {"python": platform.python_version(), "cuda": torch.version.cuda},
         "rows": rows,
     }
 
 
 def run() -> list[Result]:
-    """Best utilisation of each adapter, beside no bar; nothing on a machine without a CUDA device."""
+    """Best rate of each adapter, beside no bar; nothing on a machine without a CUDA device."""
     if not torch.cuda.is_available():
         print("gpu_tune: there is no CUDA device here, so nothing is measured")
         return []
     found = results(tiny=False, pairs=PAIRS, peak=None)
-    write(found, RESULTS)
-    best = {}
-    for row in found["rows"]:
-        if not row["out_of_memory"] and row["pairs_per_second"] > best.get(row["adapter"], row)["pairs_per_second"] - 1e-9:
-            best[row["adapter"]] = row
+    gpu.write(found, gpu.RESULTS, kind="tune")
+    fit = [row for row in found["rows"] if not row["out_of_memory"]]
+    best = {row["adapter"]: row for row in sorted(fit, key=lambda row: row["pairs_per_second"])}
     return [
         Result(f"gpu_tune: pairs per second, {kind}", row["pairs_per_second"], ">= 0", row) for kind, row in best.items()
     ]
 
 
-def write(found: dict[str, Any], folder: Path) -> Path:
-    """One file a device."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{re.sub(r'[^A-Za-z0-9.]+', '-', found['device'])}.json"
-    path.write_text(json.dumps(found, indent=1) + "\n")
-    return path
-
-
 def main(arguments: list[str]) -> int:
     """Exit status 2 where there is no CUDA device and `--tiny` is not given."""
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.gpu_tune")
-    parser.add_argument("--tiny", action="store_true", help="a tiny model on the CPU, to see that it works")
-    parser.add_argument("--pairs", type=int, nargs="+", default=list(PAIRS), help="pairs per step")
-    parser.add_argument("--peak-tflops", type=float, help="dense bf16 TFLOPs a second of a device that is not in the table")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
-    given = parser.parse_args(arguments)
-    if not given.tiny and not torch.cuda.is_available():
-        print("gpu_tune: no CUDA device; run it where there is one, or with --tiny to see that it works", file=sys.stderr)
+    given = gpu.parsed("gpu_tune", arguments, batch=PAIRS, unit="pairs")
+    if given is None:
         return 2
-    peak = None if given.peak_tflops is None else given.peak_tflops * 1e12
-    print(write(results(tiny=given.tiny, pairs=tuple(given.pairs), peak=peak), given.out))
+    print(gpu.write(results(tiny=given.tiny, pairs=given.batch, peak=given.peak), given.out, kind="tune"))
     return 0
 
 

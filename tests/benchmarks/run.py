@@ -24,6 +24,8 @@ NAMES = (
     "dpo_step",
     "two_workers",
     "gpu_tune",
+    "gpu_render",
+    "gpu_judge",
     "miniature",
 )
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from tests.benchmarks import gpu_tune
+from tests.benchmarks import gpu, gpu_tune
 
 ALONE = """
 import sys
@@ -25,7 +25,7 @@ def test_it_runs_with_torch_diffusers_and_peft_alone_and_writes_a_file_of_the_de
     assert done.returncode == 0, done.stderr
     (path,) = tmp_path.iterdir()
     found = json.loads(path.read_text())
-    assert path.stem.startswith("cpu-")
+    assert path.stem.startswith("tune-cpu-")
     assert {(row["adapter"], row["checkpointing"]) for row in found["rows"]} == {
         (adapter, checkpointing) for adapter in ("lora", "full") for checkpointing in (False, True)
     }
@@ -64,7 +64,12 @@ def test_a_step_trains_what_it_should():
         assert all("lora" in name for name in changed) == (adapter == "lora")
 
 
+def test_a_step_is_reckoned_as_plan_reckons_it():
+    lora, full = (gpu_tune.reckoned(adapter=adapter, checkpointing=True, pairs=1) for adapter in ("lora", "full"))
+    assert lora > 2 * 2_243_171_520 / 2**30 and full > 16 * 2_243_171_520 / 2**30
+
+
 def test_a_devices_peak_is_that_of_the_longest_name_that_fits():
-    assert gpu_tune.peak_of("NVIDIA H100 PCIe") < gpu_tune.peak_of("NVIDIA H100 80GB HBM3")
-    assert gpu_tune.peak_of("NVIDIA L40S") != gpu_tune.peak_of("NVIDIA L4")
-    assert gpu_tune.peak_of("an abacus") is None
+    assert gpu.peak_of("NVIDIA H100 PCIe") < gpu.peak_of("NVIDIA H100 80GB HBM3")
+    assert gpu.peak_of("NVIDIA L40S") != gpu.peak_of("NVIDIA L4")
+    assert gpu.peak_of("an abacus") is None
