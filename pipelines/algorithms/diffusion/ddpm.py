@@ -49,6 +49,20 @@ class DiffusionPath:
         steps = len(self.alphas_cumprod)
         return (t * steps).floor().long().clamp(max=steps - 1)
 
+    def clean(
+        self,
+        prediction: Float[torch.Tensor, "batch *shape"],
+        *,
+        x_t: Float[torch.Tensor, "batch *shape"],
+        t: Float[torch.Tensor, " batch"],
+    ) -> Float[torch.Tensor, "batch *shape"]:
+        """(x_t - sqrt(1 - a) epsilon) / sqrt(a), or sqrt(a) x_t - sqrt(1 - a) v."""
+        share = self.alphas_cumprod.to(t.device)[self.timesteps(t)]
+        signal, level = spread(share.sqrt(), like=x_t), spread((1 - share).sqrt(), like=x_t)
+        if self.prediction == "epsilon":
+            return (x_t - level * prediction) / signal
+        return signal * x_t - level * prediction
+
     def share(self, t: Float[torch.Tensor, " batch"]) -> Float[torch.Tensor, " batch"]:
         """alphas_cumprod at each time; `final` at t = 0, where a sampler ends."""
         table = self.alphas_cumprod.to(t.device)[self.timesteps(t)]

@@ -55,6 +55,16 @@ class NoisePath(Protocol):
         """The denoiser's own time input for each t."""
         ...
 
+    def clean(
+        self,
+        prediction: Float[torch.Tensor, "batch *shape"],
+        *,
+        x_t: Float[torch.Tensor, "batch *shape"],
+        t: Float[torch.Tensor, " batch"],
+    ) -> Float[torch.Tensor, "batch *shape"]:
+        """The x_0 that a prediction at x_t and time t implies."""
+        ...
+
 
 @dataclass(frozen=True)
 class FlowPath:
@@ -77,6 +87,16 @@ class FlowPath:
     def timesteps(self, t: Float[torch.Tensor, " batch"]) -> Float[torch.Tensor, " batch"]:
         """1000 t: the timestep that a flow model's denoiser is given."""
         return TRAINING_STEPS * t
+
+    def clean(
+        self,
+        prediction: Float[torch.Tensor, "batch *shape"],
+        *,
+        x_t: Float[torch.Tensor, "batch *shape"],
+        t: Float[torch.Tensor, " batch"],
+    ) -> Float[torch.Tensor, "batch *shape"]:
+        """x_t - t v."""
+        return x_t - spread(t, like=x_t) * prediction
 
 
 def per_sample_error(

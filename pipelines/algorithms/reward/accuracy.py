@@ -4,6 +4,9 @@ Ties excluded: over decided pairs. An exact 0 is wrong, or half right for scorer
 a coin. Ties included (Deutsch et al., 2023): differences within a threshold are called ties, three classes are scored, and
 the best threshold is taken, none included. Intervals resample prompts: pairs of one prompt share pictures and are not
 independent. Where every pair is right (or none is) resampling sees no spread, and the interval has width 0.
+
+The SLRM paper prints accuracies at the steps 1, 101, ..., 901 of 1000. `GRID` has these times with the clean latents in
+front; a `Band` is a mean over the low, the high or all of the ten.
 """
 
 from __future__ import annotations
@@ -22,6 +25,12 @@ from pipelines.algorithms.metrics.interval import Interval
 BOOTSTRAP = Bootstrap()
 Zero = Literal["wrong", "half"]
 """How a decided pair counts whose two rewards are equal: "half" suits scorers of few values, such as Likert grades."""
+
+GRID = (0.0, *(round(0.001 + 0.1 * place, 3) for place in range(10)))
+"""Times at which accuracy is measured: 0, then .001, .101, ..., .901."""
+Band = Literal["low", "high", "all"]
+BANDS: dict[Band, tuple[float, ...]] = {"low": GRID[1:6], "high": GRID[6:], "all": GRID[1:]}
+"""Times that a mean accuracy is over: the five of low noise, the five of high noise, all ten. Clean latents are in none."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +66,8 @@ def ties_excluded(
 
     groups: each pair's prompt; the interval comes from resampling prompts.
     """
-    difference, outcome = np.asarray(difference), np.asarray(outcome)
-    _refuse_nan(difference)
-    if len(groups) != len(difference):
-        raise ConfigError(f"{len(difference)} pairs in {len(groups)} groups; give each pair the id of its prompt")
-    decided = np.flatnonzero(outcome)
-    right = (np.sign(difference[decided]) == outcome[decided]).astype(float)
-    if zero == "half":
-        right[difference[decided] == 0] = 0.5
-    return mean_interval(right, groups=[groups[i] for i in decided.tolist()], generator=generator, options=bootstrap)
+    right = _right(np.asarray(difference)[None], outcome=outcome, groups=groups, zero=zero)[0]
+    return _over_prompts(right, outcome=outcome, groups=groups, generator=generator, bootstrap=bootstrap)
 
 
 def ties_included(difference: Float[np.ndarray, " pairs"], *, outcome: Int[np.ndarray, " pairs"]) -> TiesIncluded:
@@ -106,6 +108,63 @@ def by_time(
         excluded = ties_excluded(at_time, outcome=outcome, groups=groups, generator=generator, bootstrap=bootstrap)
         rows.append(AccuracyAtTime(float(time), excluded, ties_included(at_time, outcome=outcome)))
     return rows
+
+
+def by_band(
+    difference: Float[np.ndarray, "times pairs"],
+    *,
+    t: Sequence[float],
+    outcome: Int[np.ndarray, " pairs"],
+    groups: Sequence[Hashable],
+    generator: np.random.Generator,
+    bootstrap: Bootstrap = BOOTSTRAP,
+    zero: Zero = "wrong",
+) -> dict[Band, Interval]:
+    """Ties-excluded accuracy averaged over the times of each band; ConfigError where `t` lacks one of them.
+
+    A resampled prompt brings its pairs at all times of the band: one pair's answers at two times are not independent. `n`
+    counts pairs, not answers.
+    """
+    place = {round(time, 6): number for number, time in enumerate(t)}
+    if missing := [time for time in BANDS["all"] if round(time, 6) not in place]:
+        raise ConfigError(f"means over times need the score differences at t = {missing[0]}; measure at all times of GRID")
+    right = _right(np.asarray(difference), outcome=outcome, groups=groups, zero=zero)
+    found: dict[Band, Interval] = {}
+    for band, times in BANDS.items():
+        mean = right[[place[round(time, 6)] for time in times]].mean(0)
+        found[band] = _over_prompts(mean, outcome=outcome, groups=groups, generator=generator, bootstrap=bootstrap)
+    return found
+
+
+def _right(
+    difference: Float[np.ndarray, "times pairs"],
+    *,
+    outcome: Int[np.ndarray, " pairs"],
+    groups: Sequence[Hashable],
+    zero: Zero,
+) -> Float[np.ndarray, "times decided"]:
+    """1 where a decided pair is ordered as its outcome says, otherwise 0; an equal score counts as `zero` says."""
+    _refuse_nan(difference)
+    outcome = np.asarray(outcome)
+    if len(groups) != difference.shape[1]:
+        raise ConfigError(f"{difference.shape[1]} pairs in {len(groups)} groups; give each pair the id of its prompt")
+    lead = difference[:, outcome != 0]
+    right = (np.sign(lead) == outcome[outcome != 0]).astype(float)
+    if zero == "half":
+        right[lead == 0] = 0.5
+    return right
+
+
+def _over_prompts(
+    right: Float[np.ndarray, " decided"],
+    *,
+    outcome: Int[np.ndarray, " pairs"],
+    groups: Sequence[Hashable],
+    generator: np.random.Generator,
+    bootstrap: Bootstrap,
+) -> Interval:
+    decided = [groups[place] for place in np.flatnonzero(outcome).tolist()]
+    return mean_interval(right, groups=decided, generator=generator, options=bootstrap)
 
 
 def _refuse_nan(difference: np.ndarray) -> None:

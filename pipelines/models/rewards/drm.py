@@ -8,9 +8,9 @@ published settings: 3 blocks dropped of SD3.5-M (5 of SD3.5-L), both members of 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
 from infra.config import ConfigError
 from infra.lazy import lazy
@@ -26,23 +26,26 @@ else:
     torch = lazy("torch")
 
 
+def _in_groups(channels: tuple[int, ...]) -> tuple[int, ...]:
+    if wrong := [count for count in channels if count < 64 or count % 32]:
+        raise ValueError(f"{wrong[0]} channels do not make 32 groups of at least 2; give multiples of 32 from 64 on")
+    return channels
+
+
+Channels = Annotated[tuple[int, ...], Field(min_length=1), AfterValidator(_in_groups)]
+"""Channels of convolutions that are normalised in 32 groups."""
+
+
 class DRM(RewardModel):
     """For the transformers of SD3, FLUX.1, Qwen-Image and Wan, and for U-Nets."""
 
     kind: Literal["drm"] = "drm"
     dropped: int = Field(3, ge=0)
     """Number of blocks left out at the end: of a transformer's blocks, or of a U-Net's up blocks."""
-    channels: tuple[int, ...] = Field((256, 512, 512), min_length=1)
+    channels: Channels = (256, 512, 512)
     """Channels after each convolution of the head, multiples of 32. Each halves the map's sides."""
     dropout: float = Field(0.1, ge=0, lt=1)
     """Share of the head's hidden values that training sets to zero; none are when the model scores."""
-
-    @field_validator("channels")
-    @classmethod
-    def _in_groups(cls, channels: tuple[int, ...]) -> tuple[int, ...]:
-        if wrong := [count for count in channels if count < 64 or count % 32]:
-            raise ValueError(f"{wrong[0]} channels do not make 32 groups of at least 2; give multiples of 32 from 64 on")
-        return channels
 
     def refuse(self, backbone: Family) -> None:
         if backbone.part == "unet":

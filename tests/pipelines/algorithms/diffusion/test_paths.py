@@ -77,3 +77,10 @@ def test_noise_and_v_tell_the_same_data():
     share = spread(TABLE[DiffusionPath(TABLE, "epsilon").timesteps(t)], like=x_0)
     torch.testing.assert_close(share.sqrt() * v.x_t - (1 - share).sqrt() * v.target, x_0, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close((1 - share).sqrt() * v.x_t + share.sqrt() * v.target, noise, atol=1e-5, rtol=1e-5)
+
+
+@of_every_path
+def test_the_right_prediction_gives_the_data_back(path):
+    x_0, noise, t = material()
+    sample = path.sample(x_0, noise=noise, t=t)
+    assert torch.allclose(path.clean(sample.target, x_t=sample.x_t, t=t), x_0, atol=1e-4)

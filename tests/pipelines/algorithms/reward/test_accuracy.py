@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.config import ConfigError
+from pipelines.algorithms.diffusion.ddpm import DiffusionPath
 from pipelines.algorithms.metrics.bootstrap import Bootstrap
-from pipelines.algorithms.reward.accuracy import by_time, ties_excluded, ties_included
+from pipelines.algorithms.reward.accuracy import BANDS, GRID, by_band, by_time, ties_excluded, ties_included
 
 FEW = Bootstrap(resamples=200)
 pairs = st.lists(st.tuples(st.integers(-4, 4), st.sampled_from([-1, 0, 1])), min_size=1, max_size=30)
@@ -75,3 +77,42 @@ def test_pairs_of_one_prompt_are_resampled_together():
     apart = excluded(difference, outcome)
     together = excluded(difference, outcome, groups=[i % 2 + 2 * (i // 20) for i in range(80)])
     assert together.high - together.low > 2 * (apart.high - apart.low)
+
+
+def bands(differences, *, groups, t=GRID):
+    generator = np.random.default_rng(0)
+    outcome = np.ones(differences.shape[1], dtype=int)
+    return by_band(differences, t=t, outcome=outcome, groups=groups, generator=generator, bootstrap=FEW)
+
+
+def test_the_grid_is_the_papers_steps_of_a_thousand():
+    path = DiffusionPath(torch.linspace(0.9, 0.1, 1000), "epsilon")
+    assert path.timesteps(torch.tensor(GRID)).tolist() == [0, *range(1, 1000, 100)]
+    assert BANDS["low"] == (0.001, 0.101, 0.201, 0.301, 0.401)
+    assert BANDS["high"] == (0.501, 0.601, 0.701, 0.801, 0.901)
+    assert BANDS["low"] + BANDS["high"] == BANDS["all"]
+
+
+def test_a_band_is_the_mean_of_its_times_and_clean_latents_are_in_none():
+    differences = np.random.default_rng(3).normal(0.2, 1, (len(GRID), 40))
+    found = bands(differences, groups=list(range(40)))
+    right = (differences > 0).mean(1)
+    assert found["low"].estimate == pytest.approx(right[1:6].mean())
+    assert found["high"].estimate == pytest.approx(right[6:].mean())
+    assert found["all"].estimate == pytest.approx((found["low"].estimate + found["high"].estimate) / 2)
+    assert found["all"].n == 40
+    differences[0] = -1
+    assert bands(differences, groups=list(range(40))) == found
+
+
+def test_ten_times_of_the_same_answers_are_no_more_evidence_than_one():
+    one = np.random.default_rng(4).normal(0.2, 1, 60)
+    found = bands(np.tile(one, (len(GRID), 1)), groups=list(range(60)))
+    single = excluded(one, np.ones(60, dtype=int))
+    assert found["all"].estimate == pytest.approx(single.estimate)
+    assert found["all"].high - found["all"].low == pytest.approx(single.high - single.low, rel=0.2)
+
+
+def test_a_mean_over_times_that_were_not_measured_is_refused():
+    with pytest.raises(ConfigError, match="t = 0.901"):
+        bands(np.ones((len(GRID) - 1, 3)), groups=[1, 2, 3], t=GRID[:-1])

@@ -14,6 +14,7 @@ from pipelines.models.rewards.drm import DRM
 from pipelines.models.rewards.early import EarlyLayers
 from pipelines.models.rewards.lrm import LRM
 from pipelines.models.rewards.lrm_network import quarters
+from pipelines.models.rewards.pixels import PixelReward
 from pipelines.models.rewards.reward import WEIGHTS_FILE
 from pipelines.models.rewards.unet import DownAndMiddle, drop_up_blocks
 from support.tiny import family_at, write_tiny
@@ -35,6 +36,11 @@ MODELS = {
     "early-flux": ("flux", EarlyLayers(blocks=1, dimensions=THREE)),
     "early-qwen": ("qwen-image", EarlyLayers(blocks=1, dimensions=THREE)),
     "early-wan": ("wan", EarlyLayers(blocks=1, dimensions=THREE)),
+    "pixels-x0-sd15": ("sd15", PixelReward(channels=(64,))),
+    "pixels-x0-wan": ("wan", PixelReward(channels=(64,), dimensions=THREE)),
+    "pixels-x0-qwen": ("qwen-image", PixelReward(channels=(64,))),
+    "pixels-xt-sd3": ("sd3", PixelReward(channels=(64,), shown="x_t")),
+    "pixels-xt-miniature": ("miniature", PixelReward(channels=(64,), shown="x_t")),
     "early-miniature": ("miniature", EarlyLayers(blocks=1, dimensions=THREE)),
 }
 TEXTS = ["a red circle", "two blue squares", "three green stars"]
@@ -119,7 +125,8 @@ def test_a_score_is_of_its_own_latent_time_and_text(prepared, name):
         other = {key: value if key == SIZES else value.flip(0) for key, value in batch["condition"].items()}
         texts = scored(network, batch | {"condition": other})
         times = scored(network, batch | {"t": TIMES.flip(0)})
-    for changed in (texts, times):  # the middle one keeps its text and its time
+    told = (texts,) if name.startswith("pixels-xt") else (texts, times)  # a decoded x_t says nothing of its time
+    for changed in told:  # the middle one keeps its text and its time
         assert ((changed - scores).abs().amax(1) > 1e-7)[[0, 2]].all()
         torch.testing.assert_close(changed[1], scores[1], rtol=1e-4, atol=1e-5)
 
@@ -237,6 +244,8 @@ def test_a_u_net_may_lose_all_of_its_up_blocks(backbones):
         ("wan", LRM(), "DRM or early layers"),
         ("sd3", LRM(), "give guidance 1"),
         ("sd15", LRM(dimensions=THREE), "give one"),
+        ("hunyuanvideo", PixelReward(), "choose a generator of SD1.5"),
+        ("wan-i2v", PixelReward(), "give shown = 'x_t'"),
     ],
 )
 def test_a_generator_without_a_place_for_the_model_is_refused_with_the_remedy(backbones, family, model, remedy):
