@@ -20,6 +20,18 @@ class RewardAccuracy:
 
 
 @dataclass(frozen=True)
+class RewardBand:
+    """Mean pair accuracy of the reward model over a band of noise levels, on the decided pairs of held-out prompts."""
+
+    dimension: str
+    band: str  # low (t = .001 to .401), high (.501 to .901), or all of these ten
+    accuracy: float
+    low: float  # 95 % interval by resampling prompts, each with its pairs at all times of the band
+    high: float
+    pairs: int
+
+
+@dataclass(frozen=True)
 class RewardScore:
     """What the reward model gave both members of one held-out pair, under one noise at one time."""
 

@@ -28,11 +28,11 @@ from pipelines.models.rewards.task_tokens import TaskTokenReward
 from pipelines.models.scorers.trained import TrainedReward
 from pipelines.models.weights import Made
 from pipelines.schemas.curves import Curve
-from pipelines.schemas.training import RewardAccuracy, RewardScore
+from pipelines.schemas.training import RewardAccuracy, RewardBand, RewardScore
 from pipelines.stages.examples import Examples
 from pipelines.training.data import TrainingData
 from pipelines.training.noise import NoiseDraws
-from pipelines.training.reward import SCORES_FILE, Measurement, PairLoss, RewardObjective, accuracy_by_time, measure
+from pipelines.training.reward import SCORES_FILE, HeldOutPairs, Measurement, PairLoss, RewardObjective, measure
 from pipelines.training.stage import curve_of, launched, placed_policy, run_length, run_training, training_data
 
 
@@ -40,9 +40,9 @@ class Reward(TableStage):
     """Examples in; accuracy by noise level on held-out prompts out, the model as weights, its curve beside."""
 
     name: ClassVar = "reward"
-    version: ClassVar = 3
+    version: ClassVar = 4
     row: ClassVar = RewardAccuracy
-    tables: ClassVar[Mapping[str, type]] = {"curve": Curve, "scores": RewardScore}
+    tables: ClassVar[Mapping[str, type]] = {"curve": Curve, "scores": RewardScore, "bands": RewardBand}
 
     examples: Examples
     policy: Family
@@ -98,7 +98,10 @@ class Reward(TableStage):
         aside = training_data(held, "held", **given)
         scores = self._measure(context, aside, policy, weights=checkpoint / EXPORT)
         context.emit("scores", scores)
-        yield from accuracy_by_time(scores, aside.open(), dimension=self.model.dimensions[0])
+        (dimension,) = self.model.dimensions
+        pairs = HeldOutPairs.of(scores, aside.open(), dimension=dimension)
+        context.emit("bands", pairs.in_bands(dimension=dimension))
+        yield from pairs.at_times()
 
     def _measure(self, context: Context, held: TrainingData, policy: Family, *, weights: Path) -> list[RewardScore]:
         """Scores of the held-out pairs, on one worker with the device that the stage asks for."""

@@ -19,12 +19,12 @@ from actors.training.objective import Losses
 from infra.identity import seed_of
 from infra.lazy import lazy
 from infra.store.tables import to_table
-from pipelines.algorithms.reward.accuracy import by_time
+from pipelines.algorithms.reward.accuracy import GRID, by_band, by_time
 from pipelines.algorithms.reward.bradley_terry import A_WINS, TIE, BradleyTerry, BradleyTerryTies
 from pipelines.models.exact import refuse_unequal, trained_names
 from pipelines.models.families.base import Family
 from pipelines.models.rewards.reward import RewardModel
-from pipelines.schemas.training import RewardAccuracy, RewardScore
+from pipelines.schemas.training import RewardAccuracy, RewardBand, RewardScore
 from pipelines.training.data import Batch, OpenTrainingData, TrainingData
 from pipelines.training.noise import NoiseDraws, noised_pair
 
@@ -40,7 +40,6 @@ else:
 PairLoss = Annotated[BradleyTerry | BradleyTerryTies, Field(discriminator="kind")]
 """The loss of a reward model; Bradley-Terry learns from decided pairs, the form with ties from all of them."""
 
-TIMES = (0.02, 0.2, 0.4, 0.6, 0.8, 0.9)
 MEASURED_AT_ONCE = 128  # pairs
 SCORES_FILE = "scores.parquet"
 
@@ -134,11 +133,11 @@ def pair_scores(model: nn.Module, batch: Batch, *, noise: torch.Tensor, t: torch
 def scores_by_time(
     network: RewardNetwork, data: OpenTrainingData, *, dimensions: Sequence[str], at_once: int = MEASURED_AT_ONCE
 ) -> list[RewardScore]:
-    """Scores of both members of every pair at each of TIMES, under one noise for the pair and time."""
+    """Scores of both members of every pair at each time of GRID, under one noise for the pair and time."""
     device = next(network.parameters()).device
     groups = [0] * len(data) if data.groups is None else data.groups.tolist()
     rows = []
-    for t in TIMES:
+    for t in GRID:
         for group in sorted(set(groups)):
             members = [place for place, one in enumerate(groups) if one == group]
             for start in range(0, len(members), at_once):
@@ -191,24 +190,47 @@ def _rows(
         yield RewardScore(pair=pair, t=t, dimension=dimension, winner=better, loser=worse)
 
 
-def accuracy_by_time(scores: Sequence[RewardScore], data: OpenTrainingData, *, dimension: str) -> list[RewardAccuracy]:
-    """How often the scores of a dimension order a pair as its label does, at each of TIMES; intervals resample prompts."""
-    leads = {(row.t, row.pair): row.winner - row.loser for row in scores if row.dimension == dimension}
-    difference = np.array([[leads[t, name] for name in data.ids.to_pylist()] for t in TIMES])
-    outcome = np.where(data.numbers("tie") > 0, TIE, A_WINS)
-    prompts = data.table["prompt"].combine_chunks().dictionary_encode().indices.to_pylist()
-    generator = np.random.default_rng(seed_of("accuracy", "interval"))
-    rows = by_time(difference, t=TIMES, outcome=outcome, groups=prompts, generator=generator)
-    return [
-        RewardAccuracy(
-            t=row.t,
-            accuracy=row.excluded.estimate,
-            low=row.excluded.low,
-            high=row.excluded.high,
-            pairs=row.excluded.n,
-            accuracy_with_ties=row.included.accuracy,
-            tie_threshold=row.included.threshold,
-            pairs_with_ties=len(data),
-        )
-        for row in rows
-    ]
+@dataclass(frozen=True)
+class HeldOutPairs:
+    """The leads of a dimension's scores on held-out pairs, and what intervals are made from."""
+
+    difference: np.ndarray
+    """float[times of GRID, pairs]: score of the winner minus that of the loser; of a tie, of A minus B."""
+    outcome: np.ndarray
+    """int[pairs]: A_WINS, or TIE."""
+    prompts: list[int]
+    """Number of each pair's prompt: intervals resample prompts."""
+
+    @classmethod
+    def of(cls, scores: Sequence[RewardScore], data: OpenTrainingData, *, dimension: str) -> HeldOutPairs:
+        """From the scores of all pairs of the data at all times."""
+        leads = {(row.t, row.pair): row.winner - row.loser for row in scores if row.dimension == dimension}
+        difference = np.array([[leads[t, name] for name in data.ids.to_pylist()] for t in GRID])
+        prompts = data.table["prompt"].combine_chunks().dictionary_encode().indices.to_pylist()
+        return cls(difference, np.where(data.numbers("tie") > 0, TIE, A_WINS), prompts)
+
+    @property
+    def _given(self) -> dict[str, Any]:
+        generator = np.random.default_rng(seed_of("accuracy", "interval"))
+        return {"t": GRID, "outcome": self.outcome, "groups": self.prompts, "generator": generator}
+
+    def at_times(self) -> list[RewardAccuracy]:
+        """How often the scores order a pair as its label does, at each time of GRID."""
+        return [
+            RewardAccuracy(
+                t=row.t,
+                accuracy=row.excluded.estimate,
+                low=row.excluded.low,
+                high=row.excluded.high,
+                pairs=row.excluded.n,
+                accuracy_with_ties=row.included.accuracy,
+                tie_threshold=row.included.threshold,
+                pairs_with_ties=len(self.outcome),
+            )
+            for row in by_time(self.difference, **self._given)
+        ]
+
+    def in_bands(self, *, dimension: str) -> list[RewardBand]:
+        """The accuracies' means over low, high and all noise levels."""
+        found = by_band(self.difference, **self._given)
+        return [RewardBand(dimension, band, row.estimate, row.low, row.high, row.n) for band, row in found.items()]

@@ -19,6 +19,7 @@ from infra.config import ConfigError
 from infra.store.files import Folder
 from infra.store.tables import from_table
 from pipelines.algorithms.diffusion.flow import UniformTimes
+from pipelines.algorithms.reward.accuracy import GRID
 from pipelines.algorithms.reward.bradley_terry import BradleyTerry, BradleyTerryTies
 from pipelines.miniature.denoiser import build_pixart
 from pipelines.miniature.pipeline import load_pipeline
@@ -35,10 +36,9 @@ from pipelines.stages.reward import Reward
 from pipelines.training.noise import NoiseDraws
 from pipelines.training.reward import (
     SCORES_FILE,
-    TIMES,
+    HeldOutPairs,
     Measurement,
     RewardObjective,
-    accuracy_by_time,
     measure,
     scores_by_time,
 )
@@ -88,11 +88,16 @@ def test_it_learns_an_order_at_low_noise_and_keeps_every_pairs_scores(trained):
     assert read_curve(checkpoint)[0]["loss"] == pytest.approx(np.log(2), abs=0.2)
     pairs = objective.data.open()
     scores = scores_by_time(opened(objective, checkpoint / "export"), pairs, dimensions=MODEL.dimensions)
-    assert len(scores) == len(TIMES) * len(pairs) == len({(row.pair, row.t) for row in scores})
-    rows = accuracy_by_time(scores, pairs, dimension="overall")
-    assert tuple(row.t for row in rows) == TIMES
-    assert rows[0].accuracy == np.mean([row.winner > row.loser for row in scores if row.t == TIMES[0]]) == 1.0
+    assert len(scores) == len(GRID) * len(pairs) == len({(row.pair, row.t) for row in scores})
+    held = HeldOutPairs.of(scores, pairs, dimension="overall")
+    rows = held.at_times()
+    assert tuple(row.t for row in rows) == GRID
+    assert rows[0].accuracy == np.mean([row.winner > row.loser for row in scores if row.t == GRID[0]]) == 1.0
     assert {row.pairs for row in rows} == {len(pairs)}
+    low, high, every = held.in_bands(dimension="overall")
+    assert (low.band, high.band, every.band, every.pairs) == ("low", "high", "all", len(pairs))
+    assert low.accuracy == pytest.approx(np.mean([row.accuracy for row in rows[1:6]]))
+    assert every.accuracy == pytest.approx((low.accuracy + high.accuracy) / 2)
 
 
 def test_a_reloaded_model_scores_as_the_trained_one(trained):
@@ -211,8 +216,8 @@ def test_held_out_ties_are_measured_at_the_threshold_that_suits_them(sd3_world):
     ties = data.numbers("tie") > 0
     lead = np.where(ties, 0.1, [1.0, 2.0, -0.5, 3.0])  # one of three decided pairs is ranked wrong
     names = data.ids.to_pylist()
-    scores = [RewardScore(name, t, "overall", one, 0.0) for t in TIMES for name, one in zip(names, lead, strict=True)]
-    for row in accuracy_by_time(scores, data, dimension="overall"):
+    scores = [RewardScore(name, t, "overall", one, 0.0) for t in GRID for name, one in zip(names, lead, strict=True)]
+    for row in HeldOutPairs.of(scores, data, dimension="overall").at_times():
         assert (row.accuracy, row.pairs) == (pytest.approx(2 / 3), 3)
         assert (row.accuracy_with_ties, row.tie_threshold, row.pairs_with_ties) == (0.75, 0.1, 4)
 
