@@ -16,6 +16,7 @@ from infra.identity import fields, key_of
 from infra.store.files import Folder
 from pipelines.models.families.base import Family
 from pipelines.models.jurors.juror import Juror
+from pipelines.models.rewards.trained import TrainedLatentReward
 from pipelines.models.scorers.scorer import Scorer
 from pipelines.models.weights import Hub
 from pipelines.schemas.votes import Preference
@@ -61,10 +62,12 @@ def _collect(value: Any, found: set[str], visited: set[int], *, judging: bool) -
     elif isinstance(value, Config):
         if judging and isinstance(value, Folder | Hub):
             found.add(key_of(value))
-        if isinstance(value, Juror | Scorer):
+        # What steers the sampling of a generator has taught it, too.
+        judge = isinstance(value, Juror | Scorer | TrainedLatentReward)
+        if judge:
             found.add(_key(value))
         # A trained scorer names the generator it stands on; that generator's weights judge nothing.
-        inside = (judging or isinstance(value, Juror | Scorer)) and not isinstance(value, Family)
+        inside = (judging or judge) and not isinstance(value, Family)
         _descend(value, found, visited, judging=inside)
 
 
