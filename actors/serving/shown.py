@@ -5,8 +5,10 @@ Sizes are read first and pixels last: of a thousand questions only those of one 
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,6 +39,34 @@ class ClipFrames(Config):
         return tuple(number * seconds / count for number in range(count))
 
 
+KEPT_PIXELS = 2**24
+"""Pixels of the pictures that are kept decoded while questions are asked: 48 MB."""
+
+
+class Recent:
+    """The pictures decoded last: one that stands in many questions is decoded once. Threads may share it."""
+
+    def __init__(self, most: int = KEPT_PIXELS) -> None:
+        self.most, self.pixels = most, 0
+        self.kept: OrderedDict[bytes, Image] = OrderedDict()
+        self.lock = threading.Lock()
+
+    def of(self, picture: Picture) -> Image:
+        """The picture as RGB; raises OSError for bytes that are no picture. It is shared: not to be changed in place."""
+        if not isinstance(picture, bytes):
+            return decoded(picture)
+        with self.lock:
+            if picture in self.kept:
+                self.kept.move_to_end(picture)
+                return self.kept[picture]
+            found = self.kept[picture] = decoded(picture)
+            self.pixels += found.width * found.height
+            while self.pixels > self.most:
+                _, gone = self.kept.popitem(last=False)
+                self.pixels -= gone.width * gone.height
+            return found
+
+
 @dataclass(frozen=True)
 class Medium:
     """One picture or clip of a question, not decoded yet."""
@@ -50,14 +80,16 @@ class Medium:
     """Frames per second of a clip."""
     frames: int = 1
     """Frames of the whole clip."""
+    recent: Recent = field(default_factory=Recent, compare=False)
+    """What decodes a picture."""
 
     @classmethod
-    def of(cls, source: Picture, *, clips: ClipFrames) -> Medium:
+    def of(cls, source: Picture, *, clips: ClipFrames, recent: Recent) -> Medium:
         """Reads sizes; raises OSError or ValueError for bytes that are neither picture nor clip."""
         if not isinstance(source, bytes):
             return cls(source, (source.shape[1], source.shape[0]))
         if not is_clip(source):
-            return cls(source, open_picture(source).size)
+            return cls(source, open_picture(source).size, recent=recent)
         known = measures(source, clip=True)
         fps, frames = clip_timing(source)
         if not fps > 0:
@@ -69,7 +101,7 @@ class Medium:
         from PIL import Image
 
         if not self.times:
-            return [decoded(self.source)]
+            return [self.recent.of(self.source)]
         return [Image.fromarray(frame) for frame in decode_at(bytes(self.source), times=self.times)]
 
 
@@ -144,10 +176,30 @@ def decoded(picture: Picture) -> Image:
     return Image.fromarray(picture)
 
 
-def prepare(question: Question, *, clips: ClipFrames) -> Prepared:
-    """Reads the sizes of what is shown; raises OSError or ValueError for bytes that are neither picture nor clip."""
-    shown = [question.pictures[part] for part in question.parts if isinstance(part, int)]
-    return Prepared(question, tuple(Medium.of(one, clips=clips) for one in shown), clips.as_video)
+class OpenedMedia:
+    """The media of questions that are asked together: each is opened once, however many show it."""
+
+    def __init__(self, clips: ClipFrames) -> None:
+        self.clips, self.recent = clips, Recent()
+        self.known: dict[bytes, Medium] = {}
+
+    def of(self, source: Picture) -> Medium:
+        """Reads sizes; raises OSError or ValueError for bytes that are neither picture nor clip."""
+        if not isinstance(source, bytes):
+            return Medium.of(source, clips=self.clips, recent=self.recent)
+        if source not in self.known:
+            self.known[source] = Medium.of(source, clips=self.clips, recent=self.recent)
+        return self.known[source]
+
+
+def prepare(question: Question, *, clips: ClipFrames, media: OpenedMedia | None = None) -> Prepared:
+    """Reads the sizes of what is shown; raises OSError or ValueError for bytes that are neither picture nor clip.
+
+    media: of the questions that are asked together.
+    """
+    opened = media or OpenedMedia(clips)
+    shown = [opened.of(question.pictures[part]) for part in question.parts if isinstance(part, int)]
+    return Prepared(question, tuple(shown), clips.as_video)
 
 
 def ask_distinct(
@@ -157,11 +209,12 @@ def ask_distinct(
     answers: dict[tuple[Any, ...], Answer | Exception] = {}
     ready: dict[tuple[Any, ...], Prepared] = {}
     keys = [question.content for question in questions]
+    media = OpenedMedia(clips)
     for key, question in zip(keys, questions, strict=True):
         if key in ready or key in answers:
             continue
         try:
-            ready[key] = prepare(question, clips=clips)
+            ready[key] = prepare(question, clips=clips, media=media)
         except (OSError, ValueError) as error:
             answers[key] = error
     answers |= zip(ready, ask(list(ready.values())), strict=True)
