@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -122,15 +123,20 @@ class Policy:
         """The reference's prediction, without gradient. ValueError for a policy that keeps no reference."""
         if self.reference == "none":
             raise ValueError("this policy keeps no reference; before its first step the policy is it")
-        options: dict[str, Any] = {"condition": condition, "guidance": guidance}
-        with torch.no_grad():
-            if self.frozen is not None:
-                return self.loaded.predict(self._aligned(), sample, **options)
-            self._use_reference(True)
-            try:
-                return self.loaded.predict(model, sample, **options)
-            finally:
-                self._use_reference(False)
+        with torch.no_grad(), self.referring(model) as reference:
+            return self.loaded.predict(reference, sample, condition=condition, guidance=guidance)
+
+    @contextmanager
+    def referring(self, model: nn.Module) -> Iterator[nn.Module]:
+        """The module that answers as the reference as long as the context lasts; `model` as for `predict`."""
+        if self.frozen is not None:
+            yield self._aligned()
+            return
+        self._use_reference(True)
+        try:
+            yield model
+        finally:
+            self._use_reference(False)
 
     def draw(
         self,

@@ -79,16 +79,7 @@ class Encoder:
         return [found[row["id"]] for row in rows]
 
     def _texts(self, rows: list[dict[str, Any]]) -> dict[str, Encoded]:
-        from safetensors.torch import save
-
-        if not rows:
-            return {}
-        family = self._loaded(TEXT)
-        # The empty text is what guidance leads away from: SDXL takes zeros for it.
-        conditions = [family.encode_texts([row["text"]])[0] if row["text"] else family.unconditional() for row in rows]
-        tensors = [save({name: value.contiguous().cpu() for name, value in one.items()}) for one in conditions]
-        sizes = dict.fromkeys(SOURCE)
-        return {row["id"]: Encoded(**row, fps=None, **sizes, tensors=data) for row, data in zip(rows, tensors, strict=True)}
+        return encoded_texts(self._loaded(TEXT), rows) if rows else {}
 
     def _latents(self, rows: list[dict[str, Any]]) -> dict[str, Encoded | Exception]:
         found: dict[str, Encoded | Exception] = {}
@@ -235,6 +226,17 @@ class Encode(RowStage):
             return None
         each = 2 if self.flips else 1
         return None if pictures is None else each * pictures + pictures // 2 + 1 + len(self.texts)
+
+
+def encoded_texts(family: Any, rows: list[dict[str, Any]]) -> dict[str, Encoded]:
+    """Embeddings of the cells of texts, by id; `family` is loaded with its text encoders."""
+    from safetensors.torch import save
+
+    # The empty text is what guidance leads away from: SDXL takes zeros for it.
+    conditions = [family.encode_texts([row["text"]])[0] if row["text"] else family.unconditional() for row in rows]
+    tensors = [save({name: value.contiguous().cpu() for name, value in one.items()}) for one in conditions]
+    sizes = dict.fromkeys(SOURCE)
+    return {row["id"]: Encoded(**row, fps=None, **sizes, tensors=data) for row, data in zip(rows, tensors, strict=True)}
 
 
 def _cells(kind: str, ids: list[str], rows: pa.Table, *, text: pa.Array, flipped: bool) -> pa.Table:

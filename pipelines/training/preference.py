@@ -29,7 +29,7 @@ from pipelines.models.policy import Policy, ReferenceModel
 from pipelines.models.quantised import BasePrecision
 from pipelines.training.data import Batch, OpenTrainingData, TrainingData, cached_errors
 from pipelines.training.noise import NoiseDraws
-from pipelines.training.previews import PreviewSpec
+from pipelines.training.previews import PreviewSpec, draw_previews
 
 if TYPE_CHECKING:
     import torch
@@ -210,25 +210,9 @@ class PreferenceObjective:
 
     def preview(self, model: nn.Module, *, step: int, folder: Path | None) -> None:
         """One picture a text, its first frame where it is a clip."""
-        if self.previews is None:
-            return
-        from PIL import Image as Pillow
-
-        spec, ready = self.previews, self._ready
-        known = ready.data.latents.get([spec.empty, *(name for _, name in spec.texts)])
-        drawn = ready.policy.draw(
-            model,
-            [known[name] for _, name in spec.texts],
-            negative=known[spec.empty],
-            size=spec.shape,
-            steps=spec.steps,
-            guidance=spec.guidance,
-            seeds=[spec.seed + number for number in range(len(spec.texts))],
-            decoded=folder is not None,
-        )
-        if folder is not None and drawn is not None:
-            for number, frames in enumerate(drawn):
-                Pillow.fromarray(frames[0]).save(folder / f"{number:03d}.png")
+        if self.previews is not None:
+            ready = self._ready
+            draw_previews(self.previews, ready.policy, model, texts=ready.data.latents, folder=folder)
 
     def export(self, parameters: dict[str, torch.Tensor], folder: Path) -> None:
         """Writes the trained parameters as a LoRA or a whole pipeline; see `Policy.export`."""

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from infra.config import Config
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from pipelines.models.policy import Policy
+    from pipelines.training.data import Latents
 
 
 class Previews(Config):
@@ -45,3 +53,26 @@ class PreviewSpec:
     steps: int
     guidance: float
     seed: int
+
+
+def draw_previews(spec: PreviewSpec, policy: Policy, model: nn.Module, *, texts: Latents, folder: Path | None) -> None:
+    """One picture per text, its first frame where it is a clip, as NNN.png in `folder`; None: drawn, but not written.
+
+    Every rank calls it, since a divided model needs all of them.
+    """
+    from PIL import Image as Pillow
+
+    known = texts.get([spec.empty, *(name for _, name in spec.texts)])
+    drawn = policy.draw(
+        model,
+        [known[name] for _, name in spec.texts],
+        negative=known[spec.empty],
+        size=spec.shape,
+        steps=spec.steps,
+        guidance=spec.guidance,
+        seeds=[spec.seed + number for number in range(len(spec.texts))],
+        decoded=folder is not None,
+    )
+    if folder is not None and drawn is not None:
+        for number, frames in enumerate(drawn):
+            Pillow.fromarray(frames[0]).save(folder / f"{number:03d}.png")

@@ -59,10 +59,10 @@ class SamplingSteps:
     def at(self, x: torch.Tensor, timestep: torch.Tensor, *, prompts: torch.Tensor) -> torch.Tensor:
         """The same at a timestep of the denoiser's own scale."""
         times = timestep.to(x.device).expand(len(x))
-        conditioned = self._asked(x, times, _rows(self.condition, prompts))
+        conditioned = self._asked(x, times, rows_of(self.condition, prompts))
         if self.free is None:
             return conditioned
-        return self.loaded.guided(conditioned, self._asked(x, times, _rows(self.free, prompts)), guidance=self.guidance)
+        return self.loaded.guided(conditioned, self._asked(x, times, rows_of(self.free, prompts)), guidance=self.guidance)
 
     def _asked(self, x: torch.Tensor, times: torch.Tensor, condition: Condition) -> torch.Tensor:
         return self.loaded.denoise(self.model, DenoiserCall(x, times, condition, guidance=self.guidance)).float()
@@ -82,5 +82,6 @@ class SamplingSteps:
         return scheduler.timesteps, torch.cat([times, times.new_zeros(1)])
 
 
-def _rows(condition: Condition, prompts: torch.Tensor) -> Condition:
+def rows_of(condition: Condition, prompts: torch.Tensor) -> Condition:
+    """The condition of the prompt of each row."""
     return {name: value[prompts] for name, value in condition.items()}
