@@ -20,9 +20,12 @@ from pipelines.miniature.prompts import Grammar
 from pipelines.miniature.scorers import Checker
 from pipelines.miniature.world.draw import SIZE
 from pipelines.models.adapter import Full, LoRA
+from pipelines.models.generators.generator import Generator
+from pipelines.models.generators.steered import Steered, Steering
 from pipelines.models.jurors.vlm import AnyEngine, VlmJuror
 from pipelines.models.weights import Made
 from pipelines.recipes.parts.loop import LabelledPairs, evaluated, labelled_pairs
+from pipelines.recipes.parts.steering import SteeredArms, trained_reward
 from pipelines.stages.examples import Examples
 from pipelines.stages.gate import ApplyGate
 from pipelines.stages.prompts import WritePrompts
@@ -137,6 +140,30 @@ def _reward(examples: Examples, base: generators.MiniatureGenerator, held_out: f
     return Reward(examples=examples, policy=MiniatureFamily(weights=base.weights), held_out=held_out, trainer=trainer)
 
 
+def _arms(
+    base: generators.MiniatureGenerator, tuned: generators.MiniatureGenerator, reward: Reward, steering: Steering | None
+) -> tuple[Generator, ...]:
+    """The policy before and after tuning; with steering, both again as the reward steers them."""
+    plain = (base, tuned)
+    if steering is None:
+        return plain
+    given = {"height": SIZE, "width": SIZE, "dtype": "float32", "batch": generators.BATCH}
+    steered = (
+        Steered(
+            name=f"{one.name}-{steering.kind.replace('_', '-')}",
+            family=MiniatureFamily(weights=one.weights),
+            lora=one.lora,
+            steps=one.steps,
+            guidance=one.guidance,
+            reward=trained_reward(reward) if steering.asks else None,
+            steering=steering,
+            **given,
+        )
+        for one in plain
+    )
+    return (*plain, *steered)
+
+
 def miniature(
     *,
     prompts: Annotated[int, Field(ge=6, le=3000, description="training captions")] = 900,
@@ -172,6 +199,7 @@ def miniature(
     held_out: Annotated[
         float, Field(gt=0, lt=1, description="share of training prompts that measure the reward model")
     ] = 0.1,
+    steering: SteeredArms = SteeredArms(),
     workers: Annotated[int, Field(ge=1, le=1024, description="actors per row-wise stage")] = 2,
     tune_workers: Annotated[int, Field(ge=1, le=1024, description="training workers")] = 2,
     gpus: Annotated[float, Field(ge=0, le=16, description="GPUs per actor or training worker")] = 0.0,
@@ -191,7 +219,7 @@ def miniature(
     trainer = _trainer(engine, steps=steps, batch=batch, rate=learning_rate or RATES[adapter], seed=seed)
     on = Resources(workers=tune_workers, gpus=gpus)
     tuned = _tuned(examples, base, sources, FlowDPO(beta=beta), adapter, trainer, on)
-    arms = (base, base.tuned(Made(stage=tuned), adapter=adapter))
+    arms = _arms(base, base.tuned(Made(stage=tuned), adapter=adapter), reward, steering.steering())
     scorers = (Checker(), reward.scorer(noises=1))
     measured = evaluated(captions, arms, jury=voting, scorers=scorers, seed=seed, resources=resources)
     report = Report(labels=loop.labels, arena=loop.arena, reward=reward, tune=tuned, evaluate=measured)

@@ -184,6 +184,9 @@ OTHERS: dict[str, dict[str, Other | Without]] = {
     "miniature": {
         "prompts": Other(13),
         "evaluation": Other(7),
+        "steer": Other("best_of_n"),
+        "candidates": Other(3, beside={"steer": "best_of_n"}),
+        "reward_scale": Other(50.0, beside={"steer": "flow_nrg"}),
         "policy_samples": Other(3),
         "sources": Other(("policy", "late")),
         "other_pairs": Other(1),

@@ -47,6 +47,11 @@ class BestOfN(Config):
     count: int = Field(4, ge=1, le=1024)
     """N; the first sample is the one that would be returned without steering."""
 
+    @property
+    def asks(self) -> bool:
+        """Whether a reward is asked."""
+        return True
+
     def plan(self) -> RolloutPlan:
         """N deterministic branches, scored at their end."""
         return RolloutPlan(branches=self.count, scored="end")
@@ -70,9 +75,14 @@ class StepwiseSampling(Config):
     scored_until: float = Field(1.0, ge=0, le=1)
     """Candidates are scored until this share of the steps."""
 
+    @property
+    def asks(self) -> bool:
+        """Whether a reward is asked: a single candidate is not chosen."""
+        return self.candidates > 1
+
     def plan(self) -> RolloutPlan:
         """One branch that goes on with the best candidate."""
-        if self.candidates == 1:
+        if not self.asks:
             return RolloutPlan(window=self.window, step=self.step)
         return RolloutPlan(
             candidates=self.candidates,
@@ -89,6 +99,11 @@ class FlowNRG(RewardGuidance):
     """The reward's gradient is added to the velocity (Liu et al., 2025, VideoAlign, section 4.4)."""
 
     kind: Literal["flow_nrg"] = "flow_nrg"
+
+    @property
+    def asks(self) -> bool:
+        """Whether a reward is asked."""
+        return True
 
     def plan(self) -> RolloutPlan:
         """The plain sampler: what differs is the velocity."""
@@ -130,7 +145,7 @@ class Steered(Generator):
 
     @model_validator(mode="after")
     def _steerable(self) -> Steered:
-        unscored = self.steering is None or (self.steering.kind == "stepwise" and self.steering.candidates == 1)
+        unscored = self.steering is None or not self.steering.asks
         if unscored != (self.reward is None):
             problem = "a reward is given that nothing asks" if unscored else "it needs a reward"
             raise ValueError(f"{self.name}: {problem}; give reward and steering together")

@@ -104,7 +104,8 @@ class LatentScores:
     ) -> torch.Tensor:
         """float[rows] of latents at times t; `target` is what the generator predicts there."""
         condition = {name: value[prompts] for name, value in self.grid.condition.items()}
-        found = self.reward.network(x, t=t, condition=condition, target=target)
+        told = {"target": target} if self.reward.network.reads_target else {}
+        found = self.reward.network(x, t=t, condition=condition, **told)
         return weighted(found, weights=self.reward.weights)
 
     def gradient(

@@ -28,6 +28,7 @@ from pipelines.models.adapter import LoRA
 from pipelines.models.generators.generator import Request
 from pipelines.models.weights import Made
 from pipelines.recipes.miniature import miniature
+from pipelines.recipes.parts.steering import SteeredArms
 from pipelines.schemas.evaluation import EvaluationSummary, GateReason
 from pipelines.schemas.samples import Picture
 from pipelines.schemas.training import Example
@@ -235,6 +236,26 @@ def test_the_same_pictures_come_from_any_shard_size(finished, executor, tmp_path
     there = other.artifact(small).table(Picture).sort_by("id")
     here = store.artifact(stage("render")).table(Picture).sort_by("id")
     assert isinstance(there, pa.Table) and there.equals(here)
+
+
+@pytest.mark.parametrize("steer", ["best_of_n", "stepwise", "flow_nrg"])
+def test_the_trained_reward_steers_further_arms_and_is_part_of_their_identity(finished, executor, steer):
+    store, _ = finished
+    given = {"steering": SteeredArms(steer=steer, candidates=2)}
+    shown = stage("render[evaluation]", **given)
+    other = stage("render[evaluation]", **given, reward_steps=4)
+    assert shown.key != other.key
+    assert stage("render[evaluation]").key == stage("render[evaluation]", reward_steps=4).key
+    Runner(store, executor, Quiet(), recipe="steered", name=steer).run(shown, Selection())
+    pictures = store.artifact(shown).rows(Picture)
+    by_arm = {}
+    for row in pictures:
+        by_arm.setdefault(row.generator, {})[row.prompt_id] = row.image.bytes
+    ending = steer.replace("_", "-")
+    assert set(by_arm) == {"policy", "policy-tuned", f"policy-{ending}", f"policy-tuned-{ending}"}
+    assert {len(arm) for arm in by_arm.values()} == {SMALL["evaluation"]}
+    assert by_arm["policy"] != by_arm[f"policy-{ending}"]
+    assert stage("reward").key in {parent.key for parent in store.artifact(shown).record.parents.values()}
 
 
 def test_what_stages_trained_renders_and_encodes_through_the_store_and_is_kept_with_what_used_it(finished, executor):

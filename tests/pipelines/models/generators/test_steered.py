@@ -47,7 +47,7 @@ def miniature(tmp_path_factory):
 
 def steered(made, steering, **changed):
     family, reward = made
-    needs = steering is not None and not (steering.kind == "stepwise" and steering.candidates == 1)
+    needs = steering is not None and steering.asks
     given = {"steps": 4, "guidance": 1.0, "height": 24, "width": 24, "dtype": "float32", "batch": 4}
     given |= {"reward": reward if needs else None, "steering": steering} | changed
     return Steered(name="steered", family=family, **given)
@@ -99,7 +99,7 @@ def test_guidance_of_weight_0_changes_no_byte_and_guidance_moves_towards_the_rew
 
 
 def test_a_table_of_noise_levels_is_searched_by_ddim_and_not_guided(tmp_path):
-    made = written(tmp_path, "sd15", DRM(dropped=1, channels=(32,)))
+    made = written(tmp_path, "sd15", DRM(dropped=1, channels=(64,)))
     given = {"height": 32, "width": 32, "batch": 1, "guidance": 3.0}
     opened = steered(made, StepwiseSampling(candidates=2, step=DDIM()), **given).open("cpu", NOWHERE)
     [picture] = opened.sample(REQUESTS[:1])
