@@ -43,6 +43,22 @@ class RewardScore:
 
 
 @dataclass(frozen=True)
+class NoisedScore:
+    """What a scorer of pictures gave both members of one held-out pair, noised and decoded."""
+
+    id: str
+    pair: str  # the example's id
+    prompt_id: str
+    t: float  # in [0, 1]; 1 is noise
+    scorer: str
+    dimension: str
+    shown: str  # x_t: the noised latents were decoded; x_0: what the generator predicts from them
+    tie: bool
+    winner: float | None  # on the scorer's own scale; of a tie, of picture A; None where there is no score
+    loser: float | None
+
+
+@dataclass(frozen=True)
 class Example:
     """One pair to learn from: which latents, which text, how sure."""
 

@@ -18,7 +18,6 @@ from actors.training.options import TrainerOptions
 from actors.training.trainer import EXPORT, Training
 from infra.config import ConfigError
 from infra.dag.stage import Context, TableStage
-from infra.identity import seed_of
 from infra.store.tables import from_table
 from pipelines.algorithms.diffusion.flow import TimeSampler, UniformTimes
 from pipelines.algorithms.reward.bradley_terry import BradleyTerry, BradleyTerryTies
@@ -31,8 +30,9 @@ from pipelines.schemas.curves import Curve
 from pipelines.schemas.training import RewardAccuracy, RewardBand, RewardScore
 from pipelines.stages.examples import Examples
 from pipelines.training.data import TrainingData
+from pipelines.training.held_out import HeldOutPairs, held_out_pairs
 from pipelines.training.noise import NoiseDraws
-from pipelines.training.reward import SCORES_FILE, HeldOutPairs, Measurement, PairLoss, RewardObjective, measure
+from pipelines.training.reward import SCORES_FILE, Measurement, PairLoss, RewardObjective, measure
 from pipelines.training.stage import curve_of, launched, placed_policy, run_length, run_training, training_data
 
 
@@ -116,7 +116,7 @@ class Reward(TableStage):
         """
         table = context.table(self.examples)
         prompts = table["prompt_id"].to_pylist()
-        aside = np.array([seed_of("held out", prompt) % 1000 < 1000 * self.held_out for prompt in prompts], dtype=bool)
+        aside = held_out_pairs(prompts, share=self.held_out)
         decided = np.array(pc.invert(table["tie"]), dtype=bool)
         learnt = ~aside if isinstance(self.loss, BradleyTerryTies) else ~aside & decided
         if not learnt.any() or not (aside & decided).any():

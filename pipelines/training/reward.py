@@ -19,12 +19,12 @@ from actors.training.objective import Losses
 from infra.identity import seed_of
 from infra.lazy import lazy
 from infra.store.tables import to_table
-from pipelines.algorithms.reward.accuracy import GRID, by_band, by_time
+from pipelines.algorithms.reward.accuracy import GRID
 from pipelines.algorithms.reward.bradley_terry import A_WINS, TIE, BradleyTerry, BradleyTerryTies
 from pipelines.models.exact import refuse_unequal, trained_names
 from pipelines.models.families.base import Family
-from pipelines.models.rewards.reward import RewardModel
-from pipelines.schemas.training import RewardAccuracy, RewardBand, RewardScore
+from pipelines.models.rewards.reward import LatentReward, RewardModel
+from pipelines.schemas.training import RewardScore
 from pipelines.training.data import Batch, OpenTrainingData, TrainingData
 from pipelines.training.noise import NoiseDraws, noised_pair
 
@@ -124,7 +124,9 @@ class _Ready:
     device: torch.device
 
 
-def pair_scores(model: nn.Module, batch: Batch, *, noise: torch.Tensor, t: torch.Tensor, path: NoisePath) -> torch.Tensor:
+def pair_scores(
+    model: nn.Module | LatentReward, batch: Batch, *, noise: torch.Tensor, t: torch.Tensor, path: NoisePath
+) -> torch.Tensor:
     """Scores float[pairs, (winner, loser), dimensions] at noise float[pairs, *shape] and times float[pairs]."""
     sample = noised_pair(batch, noise=noise, t=t, path=path)
     return torch.stack(model(sample.x_t, t=sample.t, condition=batch.both, target=sample.target).chunk(2), dim=1)
@@ -143,7 +145,7 @@ def scores_by_time(
             for start in range(0, len(members), at_once):
                 index = members[start : start + at_once]
                 batch = data.batch(index, device=device)
-                noise = _noise_at(t, batch.ids, shape=batch.winners.shape[1:])
+                noise = noise_at([t] * len(index), batch.ids, shape=batch.winners.shape[1:])
                 times = torch.full((len(index),), t)
                 with torch.no_grad():
                     scores = pair_scores(network, batch, noise=noise, t=times, path=network.generator.path)
@@ -178,8 +180,9 @@ def measure(job: Measurement, session: Session) -> None:
         session.commit(folder)
 
 
-def _noise_at(t: float, pairs: Sequence[str], *, shape: Sequence[int]) -> torch.Tensor:
-    seeds = [seed_of("accuracy", pair, str(t)) for pair in pairs]
+def noise_at(times: Sequence[float], pairs: Sequence[str], *, shape: Sequence[int]) -> torch.Tensor:
+    """The noise float[pairs, *shape] under which every model is asked about each pair at its time."""
+    seeds = [seed_of("accuracy", pair, str(t)) for t, pair in zip(times, pairs, strict=True)]
     return torch.stack([torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 
@@ -188,49 +191,3 @@ def _rows(
 ) -> Iterator[RewardScore]:
     for dimension, better, worse in zip(dimensions, winner, loser, strict=True):
         yield RewardScore(pair=pair, t=t, dimension=dimension, winner=better, loser=worse)
-
-
-@dataclass(frozen=True)
-class HeldOutPairs:
-    """The leads of a dimension's scores on held-out pairs, and what intervals are made from."""
-
-    difference: np.ndarray
-    """float[times of GRID, pairs]: score of the winner minus that of the loser; of a tie, of A minus B."""
-    outcome: np.ndarray
-    """int[pairs]: A_WINS, or TIE."""
-    prompts: list[int]
-    """Number of each pair's prompt: intervals resample prompts."""
-
-    @classmethod
-    def of(cls, scores: Sequence[RewardScore], data: OpenTrainingData, *, dimension: str) -> HeldOutPairs:
-        """From the scores of all pairs of the data at all times."""
-        leads = {(row.t, row.pair): row.winner - row.loser for row in scores if row.dimension == dimension}
-        difference = np.array([[leads[t, name] for name in data.ids.to_pylist()] for t in GRID])
-        prompts = data.table["prompt"].combine_chunks().dictionary_encode().indices.to_pylist()
-        return cls(difference, np.where(data.numbers("tie") > 0, TIE, A_WINS), prompts)
-
-    @property
-    def _given(self) -> dict[str, Any]:
-        generator = np.random.default_rng(seed_of("accuracy", "interval"))
-        return {"t": GRID, "outcome": self.outcome, "groups": self.prompts, "generator": generator}
-
-    def at_times(self) -> list[RewardAccuracy]:
-        """How often the scores order a pair as its label does, at each time of GRID."""
-        return [
-            RewardAccuracy(
-                t=row.t,
-                accuracy=row.excluded.estimate,
-                low=row.excluded.low,
-                high=row.excluded.high,
-                pairs=row.excluded.n,
-                accuracy_with_ties=row.included.accuracy,
-                tie_threshold=row.included.threshold,
-                pairs_with_ties=len(self.outcome),
-            )
-            for row in by_time(self.difference, **self._given)
-        ]
-
-    def in_bands(self, *, dimension: str) -> list[RewardBand]:
-        """The accuracies' means over low, high and all noise levels."""
-        found = by_band(self.difference, **self._given)
-        return [RewardBand(dimension, band, row.estimate, row.low, row.high, row.n) for band, row in found.items()]

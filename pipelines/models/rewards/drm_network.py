@@ -38,9 +38,15 @@ class DRMNetwork(RewardNetwork):
         self.head = nn.Sequential(nn.Linear(last, last), nn.ReLU(), nn.Dropout(dropout), nn.Linear(last, dimensions))
 
     def forward(
-        self, x_t: Float[torch.Tensor, "batch *shape"], *, t: Float[torch.Tensor, " batch"], condition: Condition
+        self,
+        x_t: Float[torch.Tensor, "batch *shape"],
+        *,
+        t: Float[torch.Tensor, " batch"],
+        condition: Condition,
+        target: Float[torch.Tensor, "batch *shape"] | None = None,
     ) -> Float[torch.Tensor, "batch dimensions"]:
-        """Scores of latents at times t in [0, 1], where 1 is noise; higher is better."""
+        """Scores of latents at times t in [0, 1], where 1 is noise; higher is better. `target` is not read."""
+        del target
         call = DenoiserCall(x_t, self.generator.path.timesteps(t), condition)
         found = self.generator.denoise(self.denoiser, call)
         picture = found.mean(2) if found.dim() == 5 else found  # over the frames of a clip [b, c, f, h, w]

@@ -26,9 +26,15 @@ class EarlyNetwork(RewardNetwork):
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, dimensions))
 
     def forward(
-        self, x_t: Float[torch.Tensor, "batch *shape"], *, t: Float[torch.Tensor, " batch"], condition: Condition
+        self,
+        x_t: Float[torch.Tensor, "batch *shape"],
+        *,
+        t: Float[torch.Tensor, " batch"],
+        condition: Condition,
+        target: Float[torch.Tensor, "batch *shape"] | None = None,
     ) -> Float[torch.Tensor, "batch dimensions"]:
-        """Scores of latents at times t in [0, 1], where 1 is noise; higher is better."""
+        """Scores of latents at times t in [0, 1], where 1 is noise; higher is better. `target` is not read."""
+        del target
         (tokens,) = self.stream.read(x_t, t=t, condition=condition)
         return self.head(tokens.mean(1))
 

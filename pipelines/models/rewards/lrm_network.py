@@ -36,9 +36,15 @@ class LRMNetwork(RewardNetwork):
         """Means over the picture of what the denoiser holds at several depths, side by side."""
 
     def forward(
-        self, x_t: Float[torch.Tensor, "batch *shape"], *, t: Float[torch.Tensor, " batch"], condition: Condition
+        self,
+        x_t: Float[torch.Tensor, "batch *shape"],
+        *,
+        t: Float[torch.Tensor, " batch"],
+        condition: Condition,
+        target: Float[torch.Tensor, "batch *shape"] | None = None,
     ) -> Float[torch.Tensor, "batch dimensions"]:
-        """Scores of latents at times t in [0, 1], where 1 is noise; higher is better."""
+        """Scores of latents at times t in [0, 1], where 1 is noise; higher is better. `target` is not read."""
+        del target
         visual = self.visual_projection(self.features(x_t, t=t, condition=condition))
         text = self.text_projection(condition["pooled"].to(visual))
         return self.logit_scale.exp() * nn.functional.cosine_similarity(visual, text).unsqueeze(1)

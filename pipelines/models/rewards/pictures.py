@@ -5,21 +5,19 @@ Both are differentiable in the latents. VAE and denoiser are the generator's own
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from jaxtyping import Float
 
 from infra.lazy import lazy
 from pipelines.models.families.base import Condition, Family
 from pipelines.models.families.loaded import DenoiserCall
+from pipelines.models.rewards.reward import Shown
 
 if TYPE_CHECKING:
     import torch
 else:
     torch = lazy("torch")
-
-Shown = Literal["x_t", "x_0"]
-"""What is decoded: the noised latents, or the clean latents that the generator predicts from them in one step."""
 
 
 class NoisedPictures:

@@ -14,8 +14,7 @@ from infra.lazy import lazy
 from pipelines.models.families.base import Family
 from pipelines.models.rewards.depth import denoiser_config
 from pipelines.models.rewards.drm import Channels
-from pipelines.models.rewards.pictures import Shown
-from pipelines.models.rewards.reward import RewardModel
+from pipelines.models.rewards.reward import RewardModel, Shown
 
 if TYPE_CHECKING:
     import torch

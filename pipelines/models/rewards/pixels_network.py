@@ -27,9 +27,15 @@ class PixelNetwork(RewardNetwork):
         self.head = nn.Sequential(nn.Linear(2 * last, last), nn.SiLU(), nn.Linear(last, dimensions))
 
     def forward(
-        self, x_t: Float[torch.Tensor, "batch *shape"], *, t: Float[torch.Tensor, " batch"], condition: Condition
+        self,
+        x_t: Float[torch.Tensor, "batch *shape"],
+        *,
+        t: Float[torch.Tensor, " batch"],
+        condition: Condition,
+        target: Float[torch.Tensor, "batch *shape"] | None = None,
     ) -> Float[torch.Tensor, "batch dimensions"]:
-        """Scores of latents at times t in [0, 1], where 1 is noise; higher is better."""
+        """Scores of latents at times t in [0, 1], where 1 is noise; higher is better. `target` is not read."""
+        del target
         frames = self.pictures.frames(x_t, t=t, condition=condition)
         maps = self.convolutions(frames.transpose(1, 2).flatten(0, 1))
         picture = maps.mean((-2, -1)).unflatten(0, (len(x_t), -1)).mean(1)

@@ -11,7 +11,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from jaxtyping import Float
 from pydantic import Field
@@ -31,6 +31,10 @@ else:
     torch = lazy("torch")
 
 WEIGHTS_FILE, SETTINGS_FILE = "reward.safetensors", "reward.json"
+
+
+Shown = Literal["x_t", "x_0"]
+"""What rewards in pixel space decode: the noised latents, or the clean latents that the generator predicts from them."""
 
 
 class LatentReward(Protocol):

@@ -30,10 +30,20 @@ class ScoredPixels:
     texts: Sequence[str]
     """The prompt of each latent of the batch."""
 
+    @property
+    def reads_target(self) -> bool:
+        return False
+
     def __call__(
-        self, x_t: Float[torch.Tensor, "batch *shape"], *, t: Float[torch.Tensor, " batch"], condition: Condition
+        self,
+        x_t: Float[torch.Tensor, "batch *shape"],
+        *,
+        t: Float[torch.Tensor, " batch"],
+        condition: Condition,
+        target: Float[torch.Tensor, "batch *shape"] | None = None,
     ) -> Float[torch.Tensor, "batch dimensions"]:
         """Scores of latents at times t in [0, 1]; NaN where the scorer has none. ConfigError where a gradient is needed."""
+        del target
         if torch.is_grad_enabled() and x_t.requires_grad:
             raise ConfigError(
                 "a scorer reads files of pictures and has no gradient in the latents; train a reward model of kind pixels"

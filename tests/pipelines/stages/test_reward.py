@@ -33,10 +33,10 @@ from pipelines.stages.encode import Encode, Encoders
 from pipelines.stages.examples import Examples
 from pipelines.stages.imported import ImportedLabels, ImportedPictures, PairFiles
 from pipelines.stages.reward import Reward
+from pipelines.training.held_out import HeldOutPairs
 from pipelines.training.noise import NoiseDraws
 from pipelines.training.reward import (
     SCORES_FILE,
-    HeldOutPairs,
     Measurement,
     RewardObjective,
     measure,
