@@ -103,6 +103,15 @@ def run_named(store: Store, name: str | None) -> dict[str, Any]:
     raise ConfigError(f"no run {name!r} in {store.root}; its runs, newest first:\n  {known}")
 
 
+def run_at(path: Path) -> tuple[Store, dict[str, Any]]:
+    """A store and one of its runs, by the run's file ({root}/runs/{name}.json); raises ConfigError for any other file."""
+    try:
+        run = _read(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} is no run: {error}; give the file of a run, STORE/runs/NAME.json") from error
+    return Store(path.resolve().parent.parent), run
+
+
 def _all(store: Store) -> list[dict[str, Any]]:
     found = read_runs(store)
     if not found.readable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from infra.config import ConfigError
 from pipelines.algorithms.preference.methods import AnyMethod
@@ -28,15 +28,25 @@ def require_dimensions(source: PairFiles, alignment: Scalarisation | None) -> No
     """Raises ConfigError where no pair has a margin in a dimension that has a weight; reads until all have been seen."""
     if alignment is None or source.folder is None:
         return
-    missing = {name for name, weight in alignment.weights.items() if weight > 0}
     known: set[str] = set()
     for batch in source.batches():
         known |= {name for margins in batch["margins"].to_pylist() if margins for name, _ in margins}
-        if missing <= known:
+        if _weighted(alignment) <= known:
             return
-    named = ", ".join(sorted(missing - known))
-    has = f"they have {', '.join(sorted(known))}" if known else "they have none; learn from the overall label (--overall)"
-    raise ConfigError(f"--dimensions {named}: no pair of {source.local} has a margin in it; {has}")
+    require_known(alignment, known, where=str(source.local))
+
+
+def require_known(alignment: Scalarisation, known: Set[str], *, where: str) -> None:
+    """Raises ConfigError for a dimension with a weight that is not among those in which pairs have margins."""
+    if missing := sorted(_weighted(alignment) - known):
+        has = (
+            f"they have {', '.join(sorted(known))}" if known else "they have none; learn from the overall label (--overall)"
+        )
+        raise ConfigError(f"--dimensions {', '.join(missing)}: no pair of {where} has a margin in it; {has}")
+
+
+def _weighted(alignment: Scalarisation) -> set[str]:
+    return {name for name, weight in alignment.weights.items() if weight > 0}
 
 
 def require_scores(source: PairFiles, alignment: Scalarisation | None, *, use: str, instead: str) -> None:

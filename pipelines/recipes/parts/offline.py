@@ -1,11 +1,10 @@
-"""The nodes of an offline tuning of a real generator, from files of pairs to the trained policy: what its recipes share.
+"""The nodes of an offline tuning of a real generator, from pairs to the trained policy: what its recipes share.
 
 `Source` and `Setup` are arguments of the recipes; their fields are flags of the command.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
@@ -15,30 +14,17 @@ from actors.training.engines.engine import AdamW, AnyOptimizer
 from actors.training.options import TrainerOptions
 from infra.config import Config, ConfigError
 from infra.dag.stage import Resources
-from infra.store.files import Folder
 from pipelines.algorithms.preference.methods import AnyMethod
-from pipelines.algorithms.preference.scalarisation import Scalarisation
-from pipelines.exchange.formats import FormatName, renames
-from pipelines.recipes.parts.checks import (
-    require_dimensions,
-    require_draws,
-    require_lengths,
-    require_scores,
-    require_subsets,
-)
+from pipelines.exchange.formats import FormatName
+from pipelines.recipes.parts.checks import require_draws, require_lengths
 from pipelines.recipes.parts.model import Trainee, published
+from pipelines.recipes.parts.pairs import Data
 from pipelines.recipes.parts.setup import Setup
-from pipelines.stages.arena import Arena
-from pipelines.stages.encode import Encode, Encoders
 from pipelines.stages.examples import Examples
-from pipelines.stages.imported import ImportedClips, ImportedLabels, ImportedPictures, ImportedScores, PairFiles
-from pipelines.stages.jury_scores import JuryScores
 from pipelines.stages.reference_errors import ReferenceErrors
 from pipelines.stages.sources import Trained, merges
-from pipelines.stages.subset import PairsOfSubsets
 from pipelines.stages.tune import Tune
 from pipelines.training.arithmetic import Arithmetic
-from pipelines.training.buckets import Buckets
 from pipelines.training.previews import Previews
 
 NOTHING = "none"  # what --exclude-subset says to leave out nothing
@@ -49,8 +35,16 @@ class Source(Config):
 
     weights: Annotated[str, Field(description="folder or hub id of the generator; the published one by default")] = ""
     revision: Annotated[str, Field(description="of the hub id")] = "main"
-    pairs: Annotated[str, Field(description="folder of pairs")] = ""
-    pairs_format: Annotated[FormatName, Field(description="how they are kept; salon import reads the same")] = "salon"
+    pairs: Annotated[
+        str,
+        Field(
+            description="what to learn from: a folder of pairs, or the file of a run in this store that has judged pairs "
+            "(STORE/runs/NAME.json), whose samples, labels and latents are used as they are"
+        ),
+    ] = ""
+    pairs_format: Annotated[FormatName, Field(description="format of the folder; salon import reads the same formats")] = (
+        "salon"
+    )
     pairs_map: Annotated[tuple[str, ...], Field(description="OLD=NEW,…: columns by the format's names for them")] = ()
     subset: Annotated[tuple[str, ...], Field(description="parts of the data set to learn from, all by default")] = ()
     exclude_subset: Annotated[
@@ -88,87 +82,6 @@ class Source(Config):
         if self.rank is not None and adapter == "full":
             raise ConfigError(f"--rank {self.rank}: all weights are trained; choose --adapter lora")
         return published(name, adapter=adapter, rank=self.rank or 64, weights=self.weights, revision=self.revision)
-
-
-@dataclass(frozen=True)
-class Data:
-    """Pairs, and the shapes they are brought to."""
-
-    pairs: str
-    """A folder; "": not at hand, a plan counts `expected` pairs."""
-    expected: int
-    area: int
-    """Pixels of a picture or frame."""
-    own: bool = False
-    """Keep every pair's own shape, as far as the model's multiple allows."""
-    square: bool = False
-    """Crop pictures to squares."""
-    flips: bool = False
-    """Encode both orientations and train on either."""
-    max_error_share: float = 0.05
-    clips: bool = False
-    frames: tuple[int, ...] = (1,)
-    alignment: Scalarisation | None = None
-    arena: bool = False
-    format: FormatName = "salon"
-    """How the pairs are kept."""
-    renamed: tuple[str, ...] = ()
-    """`old=new`: the files' columns by the format's names."""
-    subsets: tuple[str, ...] = ()
-    """Parts of the data set to learn from; empty: all."""
-    without: tuple[str, ...] = ()
-    """Parts of the data set to leave out."""
-    named: tuple[str, ...] = ()
-    """Parts that the user named: a pair must be of each."""
-    scores: Literal["pairs", "labels"] | None = None
-    """Where each sample's own score comes from: columns of the files, or a fit to the labels' log-odds; None: nowhere."""
-    use_of_scores: str = ""
-    """The flag that asks for scores."""
-    instead_of_scores: str = ""
-    """What to do where the pairs have none."""
-
-    def nodes(self, model: Trainee, previews: Previews, *, setup: Setup) -> Examples:
-        """import -> encode, import_labels -> examples."""
-        folder = Folder(path=self.pairs) if self.pairs else None
-        renamed = renames(self.renamed, format=self.format, flag="--pairs-map")
-        given: dict[str, Any] = {"format": self.format, "renamed": renamed, "expected": self.expected}
-        source = PairFiles(folder=folder, **given)
-        require_subsets(source, self.named)
-        if self.scores == "pairs":
-            require_scores(source, self.alignment, use=self.use_of_scores, instead=self.instead_of_scores)
-        else:
-            require_dimensions(source, self.alignment)
-        pictures = ImportedClips(source=source) if self.clips else ImportedPictures(source=source)
-        imported = ImportedLabels(pictures=pictures)
-        chosen = bool(self.subsets or self.without)
-        labels = PairsOfSubsets(labels=imported, only=self.subsets, without=self.without) if chosen else imported
-        # Clips take the finest shapes that the model has; pictures come in many shapes, and 64 px keep their groups few.
-        family, side = model.family, math.isqrt(self.area)
-        multiple = family.size_multiple if self.clips else max(family.size_multiple, min(64, side))
-        buckets = Buckets(
-            area=self.area,
-            multiple=multiple,
-            ratio=1.0 if self.square else 2.0,
-            own=self.own,
-            frames=self.frames,
-            rate=family.frame_rate if self.clips else None,
-        )
-        encoded = Encode(
-            pairs=labels,
-            pictures=pictures,
-            encoders=Encoders(family=model.family),
-            buckets=buckets,
-            flips=self.flips,
-            texts=previews.texts,
-            dtype=setup.dtype,
-            shard_rows=16,
-            max_error_share=self.max_error_share,
-            resources=Resources(workers=setup.encode_workers, gpus=setup.encode_gpus),
-        )
-        arena = Arena(labels=labels) if self.arena else None
-        scores = {"pairs": ImportedScores(pictures=pictures), "labels": JuryScores(labels=labels), None: None}[self.scores]
-        options: dict[str, Any] = {"alignment": self.alignment, "max_error_share": self.max_error_share}
-        return Examples(labels=labels, encoded=encoded, arena=arena, scores=scores, **options)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import pytest
 
 from actors.executor import RayExecutor
 from infra.config import ConfigError
-from infra.dag.plan import HIT, CachePolicy, Planner
+from infra.dag.compute import StoreInputs
+from infra.dag.plan import HIT, MISS, CachePolicy, Planner
 from infra.dag.run import Runner
 from infra.dag.selection import Selection
 from infra.dag.source import Sources
@@ -19,9 +20,13 @@ from jobs.recipes import call_recipe
 from pipelines.miniature.jurors import WEIGHTS
 from pipelines.recipes.align_image import align_image
 from pipelines.recipes.align_video import align_video
+from pipelines.recipes.arenapo import arenapo
+from pipelines.recipes.flow_dpo_video import flow_dpo_video
 from pipelines.recipes.parts import kinds, rosters
+from pipelines.recipes.vipo_image import vipo_image
 from pipelines.schemas.evaluation import EvaluationSummary
 from pipelines.schemas.samples import Clip, Picture
+from pipelines.schemas.training import Example
 from pipelines.schemas.votes import Vote
 from support.http_server import Asked, Reply, serving
 from support.tiny import write_tiny
@@ -176,6 +181,68 @@ def test_the_policy_is_what_diffusers_reads(finished, brought):
     pipe = StableDiffusionPipeline.from_pretrained(brought / "sd15", safety_checker=None, local_files_only=True)
     pipe.load_lora_weights(str(store.artifact(node(target, "tune")).weights()))
     assert any("lora_B" in name and value.abs().max() > 0 for name, value in pipe.unet.named_parameters())
+
+
+def from_run(store, brought, **changed):
+    """ViPO's recipe on what the run has judged."""
+    given = {"weights": str(brought / "sd15"), "pairs": str(store.root / "runs" / "first.json"), "side": 32} | changed
+    small = {name: CPU[name] for name in ("encode_workers", "encode_gpus", "workers", "gpus", "precision", "zero", "batch")}
+    return call_recipe(vipo_image, small | {"steps": 1, "sft": False} | given)
+
+
+def test_a_paper_recipe_learns_from_a_run_and_takes_its_latents_over(finished, brought, executor):
+    store, target = finished
+    paper = from_run(store, brought)
+    before = plans_of(store, paper)
+    assert [before[name].state for name in ("render", "pair", "label")] == [HIT] * 3 and "import" not in before
+    assert before["encode"].to_do == 0  # one VAE, one shape: nothing is encoded twice
+    Runner(store, executor, Quiet(), recipe="vipo_image", name="paper").run(paper, Selection(until="examples"))
+    learnt, own = (store.artifact(node(one, "examples")).table(Example, ["id"]).sort_by("id") for one in (paper, target))
+    assert learnt.equals(own) and learnt.num_rows
+    # What the run began with may change; what is learnt from is what the run has judged.
+    assert node(paper, "label").key == node(target, "label").key
+
+
+def test_margins_of_an_arena_come_from_the_ratings_of_the_run(finished, brought):
+    store, target = finished
+    run = str(store.root / "runs" / "first.json")
+    paper = call_recipe(arenapo, {"weights": str(brought / "sd15"), "pairs": run, "side": 32})
+    assert node(paper, "arena").key == node(target, "arena").key and plans_of(store, paper)["arena"].state == HIT
+
+
+NO_RUN = [
+    ({"pairs": "jury.yaml"}, r"jury.yaml is no run: it is not JSON; give the file of a run, STORE/runs/NAME.json"),
+    ({"subset": ("text",)}, r"--subset is for a folder of pairs, and --pairs .*first.json is the file of a run"),
+    ({"exclude_subset": ("text",)}, r"--exclude-subset is for a folder of pairs"),
+    ({"pairs_map": ("a=b",)}, r"--pairs-map is for a folder of pairs"),
+]
+
+
+@pytest.mark.parametrize(("changed", "message"), NO_RUN, ids=["-".join(given) for given, _ in NO_RUN])
+def test_what_a_run_cannot_give_is_refused(finished, brought, changed, message):
+    changed = {name: str(brought / value) if name == "pairs" else value for name, value in changed.items()}
+    with pytest.raises(ConfigError, match=message):
+        from_run(finished[0], brought, **changed)
+
+
+VIDEO_FLAGS = [
+    ({}, r"this run made pictures, and this recipe learns from clips"),
+    ({"method": "rwr"}, r"no scores of single samples, which --method rwr needs; fit scores to the labels"),
+]
+
+
+@pytest.mark.parametrize(("changed", "message"), VIDEO_FLAGS, ids=["clips", "scores"])
+def test_a_run_of_pictures_teaches_no_video_model(finished, changed, message):
+    with pytest.raises(ConfigError, match=message):
+        call_recipe(flow_dpo_video, {"pairs": str(finished[0].root / "runs" / "first.json")} | changed)
+
+
+def test_in_another_store_a_run_is_not_learnt_from(finished, brought, tmp_path):
+    store, _ = finished
+    plans = plans_of(Store(tmp_path / "other"), from_run(store, brought))
+    assert plans["label"].state == MISS
+    with pytest.raises(ConfigError, match="is not in this store; give --root the store of that run, or write its pairs"):
+        node(from_run(store, brought), "label").run(StoreInputs(store))
 
 
 REFUSED = [
