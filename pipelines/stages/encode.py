@@ -234,7 +234,8 @@ def encoded_texts(family: Any, rows: list[dict[str, Any]]) -> dict[str, Encoded]
 
     # The empty text is what guidance leads away from: SDXL takes zeros for it.
     conditions = [family.encode_texts([row["text"]])[0] if row["text"] else family.unconditional() for row in rows]
-    tensors = [save({name: value.contiguous().cpu() for name, value in one.items()}) for one in conditions]
+    # Copies: SD1.5's pooled state is a row of its tokens, and safetensors refuses two tensors in one piece of memory.
+    tensors = [save({name: value.cpu().clone().contiguous() for name, value in one.items()}) for one in conditions]
     sizes = dict.fromkeys(SOURCE)
     return {row["id"]: Encoded(**row, fps=None, **sizes, tensors=data) for row, data in zip(rows, tensors, strict=True)}
 

@@ -29,7 +29,7 @@ from pipelines.recipes.parts.given import quota_of, weights_of
 from pipelines.recipes.parts.loop import Animated, evaluated, labelled_pairs
 from pipelines.recipes.parts.model import Trainee, family_of
 from pipelines.recipes.parts.offline import tuned
-from pipelines.recipes.parts.setup import Setup
+from pipelines.recipes.parts.setup import ENCODED_ROWS, Setup
 from pipelines.stages.evaluate import Evaluate
 from pipelines.stages.examples import Examples
 from pipelines.stages.gate import ApplyGate
@@ -127,6 +127,7 @@ def align(
         weights=cast.weights,
         dtype=setup.dtype,
         texts=previews.texts,
+        encoded_rows=ENCODED_ROWS,
     )
     loss = method.loss(trainee)
     require_draws(setup.draws, loss)

@@ -74,6 +74,7 @@ def labelled_pairs(
     weights: Mapping[str, float] | None = None,
     dtype: Literal["float32", "bfloat16"] = "float32",
     texts: Sequence[str] = (),
+    encoded_rows: int = 512,
 ) -> LabelledPairs:
     """prompts -> render -> pair -> judge -> label -> arena, and encode.
 
@@ -81,7 +82,8 @@ def labelled_pairs(
     is not named; focus: generators all of whose pairs are kept; per_prompt: most pairs per prompt beside those; resources:
     of the row-wise stages that hold a model, unless judging and encoding have their own; weights: of the jury's dimensions
     where several decide; quota: most pairs by a generator's name; animated:
-    generators of the roster that make clips of a picture; dtype: of the encoders; texts: encoded beside prompts.
+    generators of the roster that make clips of a picture; dtype: of the encoders; texts: encoded beside prompts;
+    encoded_rows: latents and texts per file of `encode`.
     """
     pictures = _rendered(prompts, roster, animated, samples=dict(samples), resources=resources)
     pairs = PairSamples(pictures=pictures, per_prompt=per_prompt, focus=tuple(focus), quota=dict(quota or {}))
@@ -94,7 +96,7 @@ def labelled_pairs(
         buckets=buckets,
         texts=tuple(texts),
         dtype=dtype,
-        shard_rows=512,
+        shard_rows=encoded_rows,
         resources=encoding or resources,
     )
     return LabelledPairs(prompts, pictures, pairs, labels, Arena(labels=labels), encoded)

@@ -15,7 +15,7 @@ from pipelines.algorithms.preference.scalarisation import Scalarisation
 from pipelines.exchange.formats import FormatName, renames
 from pipelines.recipes.parts.checks import require_dimensions, require_known, require_scores, require_subsets
 from pipelines.recipes.parts.model import Trainee
-from pipelines.recipes.parts.setup import Setup
+from pipelines.recipes.parts.setup import ENCODED_ROWS, Setup
 from pipelines.stages.arena import Arena
 from pipelines.stages.encode import Encode, Encoders
 from pipelines.stages.examples import Examples
@@ -96,7 +96,7 @@ class Data:
             flips=self.flips,
             texts=previews.texts,
             dtype=setup.dtype,
-            shard_rows=16,
+            shard_rows=ENCODED_ROWS,
             max_error_share=self.max_error_share,
             resources=Resources(workers=setup.encode_workers, gpus=setup.encode_gpus),
         )

@@ -16,6 +16,9 @@ from infra.config import Config, ConfigError
 from pipelines.models.quantised import BasePrecision
 from pipelines.training.previews import Previews
 
+ENCODED_ROWS = 16
+"""Latents per file of `encode`: those of a clip have megabytes. One number for all recipes, which share latents by it."""
+
 
 class Setup(Config):
     """Resources of training and encoding, precision, trackers and previews."""
