@@ -14,6 +14,8 @@ from jobs.recipes import call_recipe, recipe_names
 KEYS = Path(__file__).with_name("keys.json")
 PROMPTS = str(Path(__file__).with_name("support") / "prompts.txt")
 REQUIRED = {name: {"prompts": PROMPTS, "evaluation_jury": "image_judges"} for name in ("align_image", "align_video")}
+ONLINE = ("tapo", "step_grpo", "flow_grpo", "spo", "lpo")
+REQUIRED |= {name: {"prompts": PROMPTS} for name in ONLINE}
 """Flags without which a recipe cannot be built."""
 
 

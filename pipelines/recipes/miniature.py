@@ -19,18 +19,19 @@ from pipelines.miniature.family import ARCHITECTURE, MiniatureFamily
 from pipelines.miniature.prompts import Grammar
 from pipelines.miniature.scorers import Checker
 from pipelines.miniature.world.draw import SIZE
-from pipelines.models.adapter import Full, LoRA
 from pipelines.models.generators.generator import Generator
 from pipelines.models.generators.steered import Steered, Steering
 from pipelines.models.jurors.vlm import AnyEngine, VlmJuror
 from pipelines.models.weights import Made
 from pipelines.recipes.parts.loop import LabelledPairs, evaluated, labelled_pairs
+from pipelines.recipes.parts.miniature_online import Learning, reinforced
 from pipelines.recipes.parts.steering import SteeredArms, trained_reward
 from pipelines.stages.examples import Examples
 from pipelines.stages.gate import ApplyGate
 from pipelines.stages.prompts import WritePrompts
 from pipelines.stages.report import Report
 from pipelines.stages.reward import Reward
+from pipelines.stages.sources import Trained
 from pipelines.stages.tune import Tune
 from pipelines.training.buckets import Buckets
 
@@ -40,6 +41,7 @@ SOURCES = (POLICY, "late", "middle")
 """Measured on training captions: pairs with much weaker generators teach to differ from them, and cost half the gain."""
 
 
+Online = Literal["none", "tapo", "step_grpo", "flow_grpo", "spo", "lpo", "dpo"]
 RATES = {"full": 2e-4, "lora": 1e-3}
 """Learning rates by what is trained."""
 
@@ -91,39 +93,27 @@ def _loop(
     )
 
 
-def _trainer(engine: EngineOptions, *, steps: int, batch: int, rate: float, seed: int) -> TrainerOptions:
-    return TrainerOptions(
-        steps=steps,
-        batch=batch,
-        learning_rate=rate,
-        schedule="linear",
-        warm_up=min(10, steps),
-        seed=seed,
-        engine=engine,
-    )
-
-
-def _tuned(
-    examples: Examples,
-    base: generators.MiniatureGenerator,
-    sources: tuple[str, ...],
-    method: FlowDPO,
-    adapter: Literal["lora", "full"],
-    trainer: TrainerOptions,
-    resources: Resources,
-) -> Tune:
+def _tuned(examples: Examples, base: generators.MiniatureGenerator, sources: tuple[str, ...], learning: Learning) -> Tune:
     """The policy, tuned on the pairs of the sources."""
     return Tune(
         examples=examples,
         sources=sources,
         policy=MiniatureFamily(weights=base.weights),
         architecture=ARCHITECTURE,
-        method=method,
-        adapter=Full() if adapter == "full" else LoRA(),
+        method=FlowDPO(beta=learning.beta),
+        adapter=learning.trained,
         # The sampler of eight steps never goes below t = 0.3; what happens there only makes the policy drift.
         times=UniformTimes(low=0.25),
-        trainer=trainer,
-        resources=resources,
+        trainer=TrainerOptions(
+            steps=learning.steps,
+            batch=learning.batch,
+            learning_rate=learning.rate or RATES[learning.adapter],
+            schedule="linear",
+            warm_up=min(10, learning.steps),
+            seed=learning.seed,
+            engine=learning.engine,
+        ),
+        resources=learning.resources,
     )
 
 
@@ -168,13 +158,8 @@ def miniature(
     *,
     prompts: Annotated[int, Field(ge=6, le=3000, description="training captions")] = 900,
     evaluation: Annotated[int, Field(ge=6, le=1000, description="held-out captions")] = 1000,
-    policy_samples: Annotated[
-        int, Field(ge=1, le=64, description="pictures per prompt by the policy; others render one")
-    ] = 4,
-    sources: Annotated[
-        tuple[str, ...],
-        Field(description="generators the policy learns from (default: policy,late,middle)"),
-    ] = (),
+    policy_samples: Annotated[int, Field(ge=1, le=64, description="pictures per prompt by the policy, not by others")] = 4,
+    sources: Annotated[tuple[str, ...], Field(description="generators it learns from (default: policy,late,middle)")] = (),
     other_pairs: Annotated[
         int, Field(ge=1, le=64, description="most pairs per prompt with other generators, for the arena")
     ] = 2,
@@ -187,13 +172,17 @@ def miniature(
     guidance: Annotated[
         float, Field(ge=1, le=100, description="guidance scale of the rendered pictures; evaluation has none")
     ] = 1.0,
-    adapter: Annotated[Literal["lora", "full"], Field(description="what tune trains: a LoRA or all weights")] = "full",
+    online: Annotated[
+        Online, Field(description="learn from own samples, rewarded by the reward model, instead of from pairs")
+    ] = "none",
+    adapter: Annotated[Literal["lora", "full"], Field(description="what is trained: a LoRA or all weights")] = "full",
     zero: Annotated[Literal["0", "1", "2", "3"], Field(description="DeepSpeed ZeRO stage; 0: plain torch")] = "1",
     beta: Annotated[float, Field(gt=0, le=1e6, description="KL weight: larger stays closer to the reference")] = 500.0,
     steps: Annotated[int, Field(ge=1, le=1_000_000, description="optimiser steps of tune")] = 200,
-    batch: Annotated[int, Field(ge=1, le=65_536, description="pairs per optimiser step")] = 64,
+    batch: Annotated[int, Field(ge=1, le=65_536, description="pairs per optimiser step; with --online, prompts")] = 64,
     learning_rate: Annotated[
-        float | None, Field(gt=0, le=1, description="highest learning rate (default: 2e-4 for full, 1e-3 for lora)")
+        float | None,
+        Field(gt=0, le=1, description="highest rate (default: 2e-4 for full, 1e-3 for lora; online a quarter)"),
     ] = None,
     reward_steps: Annotated[int, Field(ge=1, le=1_000_000, description="optimiser steps of the reward model")] = 100,
     held_out: Annotated[
@@ -215,10 +204,10 @@ def miniature(
     loop = _loop(captions, drawn, voting, base, (policy_samples, other_pairs), sources, resources)
     examples = Examples(labels=loop.labels, encoded=loop.encoded)
     reward = _reward(examples, base, held_out, steps=reward_steps, seed=seed)
-    engine = EngineOptions(kind="torch") if zero == "0" else EngineOptions(zero=int(zero))  # type: ignore[arg-type]
-    trainer = _trainer(engine, steps=steps, batch=batch, rate=learning_rate or RATES[adapter], seed=seed)
-    on = Resources(workers=tune_workers, gpus=gpus)
-    tuned = _tuned(examples, base, sources, FlowDPO(beta=beta), adapter, trainer, on)
+    learning = Learning(adapter, zero, beta, steps, batch, learning_rate, seed, Resources(workers=tune_workers, gpus=gpus))
+    tuned: Trained = _tuned(examples, base, sources, learning)
+    if online != "none":
+        tuned = reinforced(captions, reward, base.weights, name=online, learning=learning)
     arms = _arms(base, base.tuned(Made(stage=tuned), adapter=adapter), reward, steering.steering())
     scorers = (Checker(), reward.scorer(noises=1))
     measured = evaluated(captions, arms, jury=voting, scorers=scorers, seed=seed, resources=resources)

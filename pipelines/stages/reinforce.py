@@ -18,6 +18,7 @@ from infra.identity import seed_of
 from pipelines.algorithms.online.stop import StopRule
 from pipelines.models.card import CARD
 from pipelines.models.policy import ReferenceModel
+from pipelines.models.quantised import BasePrecision, require_frozen, require_quantiser
 from pipelines.schemas.curves import Curve
 from pipelines.schemas.training import RolloutState
 from pipelines.stages.encode_texts import EncodeTexts
@@ -77,6 +78,8 @@ class Reinforce(TableStage, Trained):
     previews: Previews = Field(Previews(), exclude=True)
     trackers: Trackers = Field(Trackers(), exclude=True)
     "Where metrics go besides TensorBoard and JSONL."
+    base_precision: BasePrecision = "unquantised"
+    "Of the frozen weights under a LoRA."
     comfyui: bool = False
     "Write the adapter a second time under ComfyUI's keys."
     resources: Resources = Field(Resources(workers=2), exclude=True)
@@ -91,6 +94,7 @@ class Reinforce(TableStage, Trained):
             raise ConfigError(
                 f"reinforce: {self.policy.name} starts from a first frame, which a prompt lacks; train a text model"
             )
+        require_frozen(self.base_precision, self.adapter)
         if self.adapter.kind == "lora" and self.adapter.dropout:
             raise ConfigError(
                 f"reinforce: dropout = {self.adapter.dropout} of the LoRA makes the update compute other log-probabilities "
@@ -114,6 +118,10 @@ class Reinforce(TableStage, Trained):
                 )
         workers, engine = self.resources.workers, self.trainer.engine
         divided = engine.kind == "deepspeed" and engine.zero == 3
+        if divided and self.base_precision != "unquantised":
+            raise ConfigError(
+                f"reinforce: base_precision = {self.base_precision}: ZeRO 3 cannot divide quantised weights; use ZeRO 2"
+            )
         if divided and (self.prompts_per_round % workers or self.held_out_prompts % workers):
             raise ConfigError(
                 f"reinforce: under ZeRO 3 all {workers} workers must make the same number of forward passes; give a "
@@ -174,6 +182,7 @@ class Reinforce(TableStage, Trained):
         """The trackers are installed, their servers answer, and the weights are whole."""
         self.trackers.check()
         self.policy.require_whole()
+        require_quantiser(self.base_precision)
 
     def demand(self, inputs: Inputs) -> str:
         """Steps and rounds, forwards of a round, and GPUs."""
@@ -190,9 +199,17 @@ class Reinforce(TableStage, Trained):
         policy.refuse_latents_of(self.texts.encoders.family.placed(context), stage=self.name)
         learnt, held = self._prompts(context)
         family, start = origin(self.policy, self.start, context)
-        weights = Arithmetic.of(self.trainer.engine, self.adapter).weights
+        weights = Arithmetic.of(self.trainer.engine, self.adapter, base=self.base_precision).weights
         return OnlineObjective(
-            policy=PolicySpec(family, self.adapter, start, self.checkpointing, weights, self.method.guidance),
+            policy=PolicySpec(
+                family,
+                self.adapter,
+                start,
+                self.checkpointing,
+                weights,
+                self.method.guidance,
+                base_precision=self.base_precision,
+            ),
             method=self.method,
             rewards=self.rewards,
             prompts=tuple(learnt),

@@ -14,6 +14,7 @@ from pipelines.stages.arena import Arena
 from pipelines.stages.evaluate import Evaluate
 from pipelines.stages.label import Label
 from pipelines.stages.reward import Reward
+from pipelines.stages.sources import Trained
 from pipelines.stages.tune import Tune
 
 FILE = "report.html"
@@ -29,7 +30,7 @@ class Report(TableStage):
     labels: Label
     arena: Arena
     reward: Reward | None = None
-    tune: Tune
+    tune: Trained
     evaluate: Evaluate
     gallery_per_task: int = Field(4, ge=1, le=24)
     "Captions per task in the gallery, drawn by hash."
@@ -41,6 +42,12 @@ class Report(TableStage):
         page = render_report(self._gathered(context)).encode()
         (context.weights_out / FILE).write_bytes(page)
         yield Page(path=FILE, bytes=len(page))
+
+    def _gaps(self, context: Context) -> list[float]:
+        """The arena's gaps of the pairs that were learnt from; none where no pairs were."""
+        if not isinstance(self.tune, Tune):
+            return []
+        return context.table(self.tune.examples, ["gap"])["gap"].drop_null().to_pylist()
 
     def _gathered(self, context: Context) -> Any:
         from infra.dag.source import commit, libraries
@@ -59,7 +66,7 @@ class Report(TableStage):
             nodes=gather.nodes(self, context.lineage()),
             ratings=rows(self.arena),
             duels=gather.duels(matches),
-            gaps=context.table(self.tune.examples, ["gap"])["gap"].drop_null().to_pylist(),
+            gaps=self._gaps(context),
             jurors=rows(self.labels, "jurors"),
             labels=gather.labels(preferences),
             reward_accuracy=sorted(rows(self.reward), key=lambda row: row.t) if self.reward else [],

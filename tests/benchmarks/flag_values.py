@@ -58,6 +58,15 @@ ALIGN: Flags = {name: value for name, value in OFFLINE.items() if name != "side"
     "jury": "@lists/jury.yaml",
     "evaluation_jury": "@lists/judges.yaml",
 }
+ONLINE: Flags = {name: value for name, value in OFFLINE.items() if name != "batch"} | {
+    "weights": "@sd3",
+    "pairs": "@pictures",
+    "prompts": "@lists/prompts.txt",
+    "reward": "task_tokens",
+    "reward_steps": 2,
+    "reward_batch": 2,
+    "prompts_per_round": 2,
+}
 
 BASES: dict[str, Flags] = {
     "miniature": {
@@ -90,6 +99,11 @@ BASES: dict[str, Flags] = {
     "vipo_pickapic": PICTURES,
     "flow_dpo_video": CLIPS | {"dimensions": ("VQ", "TA")},
     "vipo_video": CLIPS,
+    "tapo": ONLINE,
+    "step_grpo": ONLINE | {"sampling_steps": 3, "starts": 1},
+    "flow_grpo": ONLINE | {"samples": 2},
+    "spo": ONLINE,
+    "lpo": ONLINE,
     "align_image": ALIGN | {"roster": "@lists/pictures.yaml"},
     "align_video": ALIGN | {"roster": "@lists/clips.yaml", "frames": (5,)},
 }
@@ -143,6 +157,26 @@ OF_CLIPS: dict[str, Other | Without] = SHARED | {
     "frames": Other((9,)),
 }
 OF_PAIRS = ("side", "subset", "exclude_subset")
+OF_ONLINE: dict[str, Other | Without] = {
+    name: SHARED[name] for name in SHARED if name not in ("subset", "exclude_subset", "epochs", "batch")
+} | {
+    "weights": Other("@sd3-other"),
+    "pairs": Other("@pictures-other"),
+    "prompts": Other("@lists/more.txt"),
+    "prompt_column": Other("words", beside={"prompts": "@lists/table.csv"}),
+    "model": Other("wan2.1-1.3b", along={"weights": "@wan", "pairs": "@clips", "reward": "pixels"}),
+    "reward": Other("lrm"),
+    "reward_weights": Without("a folder of a trained reward model, which only a run makes"),
+    "reward_steps": Other(3),
+    "reward_batch": Other(3),
+    "prompts_per_round": Other(4),
+    "rollout_prompts": Other(1),
+    "rank": Other(8),
+    "steps": Other(4),
+    "base_precision": Other("nf4"),
+    "draws": Without("samples of online training are new in every round, so nothing can be cached"),
+    "comfyui": Other(True),
+}
 NODES = Without("needs nodes with labels, and is no part of a key")
 OF_ALIGN: dict[str, Other | Without] = {name: SHARED[name] for name in SHARED if name not in OF_PAIRS} | {
     "prompts": Other("@lists/more.txt"),
@@ -195,6 +229,7 @@ OTHERS: dict[str, dict[str, Other | Without]] = {
         "juror_engine": Without("needs vLLM"),
         "seed": Other(1),
         "guidance": Other(2.0),
+        "online": Other("tapo"),
         "adapter": Other("lora"),
         "zero": Other("1"),
         "beta": Other(100.0),
@@ -250,6 +285,31 @@ OTHERS: dict[str, dict[str, Other | Without]] = {
         "comfyui": Other(True),
         "base_precision": Other("nf4"),
     },
+    "tapo": OF_ONLINE
+    | {
+        "stochastic_steps": Other(4),
+        "first_step": Other(0),
+        "candidates": Other(2),
+        "beta": Other(100.0),
+        "noise": Other(0.5),
+    },
+    "step_grpo": OF_ONLINE
+    | {
+        "candidates": Other(2),
+        "starts": Other(2),
+        "sampling_steps": Other(4),
+        "clip": Other(1e-3),
+        "kl": Other(0.0),
+    },
+    "flow_grpo": OF_ONLINE
+    | {
+        "form": Other("dance", beside={"steps": 4}),
+        "samples": Other(4),
+        "clip": Other(1e-3),
+        "kl": Other(0.5),
+    },
+    "spo": OF_ONLINE | {"candidates": Other(4), "first_step": Other(2), "threshold": Other(0.1), "beta": Other(100.0)},
+    "lpo": OF_ONLINE | {"candidates": Other(2), "thresholds": Other((0.1, 0.2)), "beta": Other(100.0)},
     "align_image": OF_ALIGN | {"architecture": Other("sd15"), "roster": Other("@lists/pictures-slow.yaml")},
     "align_video": OF_ALIGN
     | {"architecture": Other("wan2.1-1.3b"), "frames": Other((1,)), "roster": Other("@lists/clips-slow.yaml")},
