@@ -36,7 +36,7 @@ class LoadedSD15(LoadedPictures):
         tokens, _ = pipeline.encode_prompt([text], pipeline.device, 1, do_classifier_free_guidance=False)
         ids = pipeline.tokenizer(text, padding="max_length", truncation=True, return_tensors="pt").input_ids[0]
         end = (ids == pipeline.tokenizer.eos_token_id).nonzero()[0, 0]  # the first: texts are padded with the same token
-        return {"tokens": tokens, "pooled": tokens[:, end]}
+        return {"tokens": tokens, "pooled": tokens[:, end].clone()}
 
     def denoise(self, model: nn.Module, call: DenoiserCall) -> torch.Tensor:
         x, read = self.inputs(call)

@@ -9,18 +9,26 @@ import pytest
 
 from actors.media import decode
 from infra.config import ConfigError
+from infra.store.artifacts import Store
+from infra.store.files import Folder
 from infra.store.tables import from_table, schema_of
 from pipelines.algorithms.reward.accuracy import GRID
 from pipelines.models.scorers.scorer import Scorer
-from pipelines.schemas.training import NoisedScore
+from pipelines.schemas.training import NoisedScore, RewardAccuracy, RewardBand
 from pipelines.stages.encode import Encode, Encoders
 from pipelines.stages.examples import Examples
 from pipelines.stages.imported import ImportedLabels, ImportedPictures, PairFiles
+from pipelines.stages.noised_accuracy import NoisedAccuracy
 from pipelines.stages.noised_scores import NoisedScores
+from pipelines.training.buckets import Buckets
 from pipelines.training.held_out import HeldOutPairs, held_out_pairs
 from pipelines.training.noised_scores import NoisedScoreWorker
+from support.inline import computed
+from support.pair_files import pair, write_pairs
 from support.tiny import family_at
 from support.training import TEXTS, data_of, reader, write_world
+
+SQUARES = Buckets(area=24 * 24, multiple=24)
 
 
 class Darkness(Scorer):
@@ -117,11 +125,11 @@ def test_pairs_without_a_score_are_left_out_and_counted(world):
     assert unscored == 6 and set(pairs.prompts) == {TEXTS[1]}
 
 
-def stage(world, **options):
+def stage(world, *, source=None, **options):
     family = family_at("miniature", world / "policy")
-    pictures = ImportedPictures(source=PairFiles())
+    pictures = ImportedPictures(source=source or PairFiles())
     labels = ImportedLabels(pictures=pictures)
-    encode = Encode(pairs=labels, pictures=pictures, encoders=Encoders(family=family))
+    encode = Encode(pairs=labels, pictures=pictures, encoders=Encoders(family=family), buckets=SQUARES)
     return NoisedScores(examples=Examples(labels=labels, encoded=encode), policy=family, scorer=Darkness(), **options)
 
 
@@ -151,3 +159,17 @@ def test_the_cells_are_the_held_out_pairs_of_the_reward_model_at_every_time(worl
 def test_a_dimension_that_the_scorer_has_not_is_refused(world):
     with pytest.raises(ConfigError, match="choose of first, overall"):
         stage(world, dimension="motion")
+
+
+def test_the_stages_run_from_files_of_pairs_to_accuracies(world, tmp_path):
+    pairs = write_pairs(
+        tmp_path / "pairs", [pair(n, size=(24, 24), choice="a") | {"prompt": TEXTS[n % 2]} for n in range(6)]
+    )
+    source = PairFiles(folder=Folder(path=str(pairs)))
+    scores = stage(world, source=source, held_out=0.999, shown="x_t")
+    accuracy, store = NoisedAccuracy(scores=scores), Store(tmp_path / "store")
+    computed(accuracy, store)
+    assert store.artifact(scores).table(["pair", "t"]).num_rows == 6 * len(GRID)
+    rows = list(store.artifact(accuracy).rows(RewardAccuracy))
+    assert sorted(row.t for row in rows) == list(GRID) and {row.pairs for row in rows} == {6}
+    assert {row.band for row in store.artifact(accuracy).rows(RewardBand, name="bands")} == {"low", "high", "all"}
