@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
-from infra.dag.experience import Foretold
+from infra.dag.foretold import Foretold
 from infra.dag.plan import HIT, NodePlan
 from infra.store.record import Record
 
@@ -26,6 +26,8 @@ def describe(plan: NodePlan) -> str:
         text += f", {plan.error_rows} quarantined (--retry-errors)"
     if plan.foretold is not None:
         text += f", {foretold(plan.foretold)}"
+    elif plan.gpus and plan.state != HIT and plan.to_do != 0:
+        text += ", GPU-hours unknown"
     if plan.demand:
         text += f"  {{{plan.demand}}}"
     if plan.state != HIT and plan.why:
@@ -34,12 +36,13 @@ def describe(plan: NodePlan) -> str:
 
 
 def foretold(found: Foretold) -> str:
-    """Time, GPU-hours and disk as earlier runs tell: "about 3m20s, 0.4 GPU-hours, 12 MB"."""
-    parts = [f"about {duration(found.seconds)}"]
+    """Time, GPU-hours and disk: "about 3m20s, 0.4 GPU-hours, 12 MB", and by what where not by earlier runs."""
+    parts = [f"{'about' if found.complete else 'at least'} {duration(found.seconds)}"]
     if found.gpu_hours:
         parts.append(f"{found.gpu_hours:.1f} GPU-hours")
-    parts.append(f"{found.bytes / 1e9:.1f} GB" if found.bytes >= 1e9 else f"{found.bytes / 1e6:.1f} MB")
-    return ", ".join(parts)
+    if found.bytes is not None:
+        parts.append(f"{found.bytes / 1e9:.1f} GB" if found.bytes >= 1e9 else f"{found.bytes / 1e6:.1f} MB")
+    return ", ".join(parts) + (f" ({found.basis})" if found.basis else "")
 
 
 def source_note(plan: NodePlan) -> str:

@@ -1,29 +1,19 @@
-"""How long a row-wise stage will take, and how much disk: reckoned from what the store has seen of the same stage.
+"""How long a stage will take, and how much disk: reckoned from what the store has seen of the same stage.
 
 Every record of a row-wise stage says how many workers computed how many rows in which time. The newest one with as many
-GPUs per worker gives seconds of a worker, GPU-hours and bytes per row; `plan` multiplies them by the rows to do.
+GPUs per worker gives seconds of a worker, GPU-hours and bytes per row; `plan` multiplies them by the rows to do. Where the
+store has no record, a stage may know published rates or reckon (`Stage.gpu_time`), and what is foretold says so.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from infra.dag.stage import RowStage
+from infra.dag.foretold import Foretold
+from infra.dag.stage import Inputs, RowStage, Stage, Unforeseeable
 from infra.store.artifacts import Store
 from infra.store.record import NewerRecord, Record, read_record
 
 NEWEST = 5
 """Records that are looked at, newest first, until one is of the same kind of worker."""
-
-
-@dataclass(frozen=True)
-class Foretold:
-    """What is left of a stage, as far as earlier runs tell."""
-
-    seconds: float
-    """Of the stage's workers together at work."""
-    gpu_hours: float
-    bytes: int
 
 
 def foretell(stage: RowStage, store: Store, rows: int) -> Foretold | None:
@@ -42,6 +32,21 @@ def foretell(stage: RowStage, store: Store, rows: int) -> Foretold | None:
                 bytes=round(size / max(1, record.rows) * rows),
             )
     return None
+
+
+def assume(stage: Stage, inputs: Inputs, rows: int | None) -> Foretold | None:
+    """Time and GPU-hours by what the stage itself knows; None where that is nothing, or where it takes no GPU."""
+    gpus = stage.resources.workers * stage.resources.gpus
+    if not gpus or rows == 0:
+        return None
+    try:
+        found = stage.gpu_time(inputs, rows)
+    except Unforeseeable:
+        return None
+    if found is None:
+        return None
+    hours = found.seconds / 3600
+    return Foretold(found.seconds / gpus, gpu_hours=hours, bytes=None, basis=found.basis, complete=found.complete)
 
 
 def _tells(record: Record, stage: RowStage) -> bool:

@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.dag.compute import StoreInputs
-from infra.dag.experience import Foretold, foretell
+from infra.dag.experience import assume, foretell
 from infra.dag.fingerprint import SIZE
+from infra.dag.foretold import Foretold
 from infra.dag.shards import ShardPlan, plan_shards
 from infra.dag.source import Sources, changed_files
 from infra.dag.stage import RowStage, Stage, TableStage, Unforeseeable
@@ -52,7 +53,8 @@ class NodePlan:
     source_changed: tuple[str, ...] = ()
     error_rows: int = 0
     demand: str = ""  # GPUs and memory, where there is something to say
-    foretold: Foretold | None = None  # time and disk of the rows to do, where earlier runs tell
+    gpus: float = 0.0  # of all workers together
+    foretold: Foretold | None = None  # time and disk of what is to do, where earlier runs or others' measurements tell
 
 
 @dataclass
@@ -188,8 +190,14 @@ class Planner:
             source_changed=changed,
             error_rows=errors,
             demand=stage.demand(self.foreseen),
-            foretold=foretell(stage, self.store, to_do) if isinstance(stage, RowStage) and to_do else None,
+            gpus=stage.resources.workers * stage.resources.gpus,
+            foretold=self._foretold(stage, to_do),
         )
+
+    def _foretold(self, stage: Stage, rows: int | None) -> Foretold | None:
+        """By the records of this store, else by what the stage knows of others' runs."""
+        own = foretell(stage, self.store, rows) if isinstance(stage, RowStage) and rows else None
+        return own or assume(stage, self.foreseen, rows)
 
     def _why(self, stage: Stage, found: ArtifactState, changed: tuple[str, ...]) -> list[str]:
         if stage.key in self.policy.force:

@@ -18,6 +18,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from infra.config import Config
+from infra.dag.foretold import GpuTime
 from infra.identity import fields, key_of
 
 
@@ -101,6 +102,11 @@ class Stage(Config):
         """What it needs beyond CPUs, for `plan`: GPUs, the memory of a rank; "" where that goes without saying."""
         del inputs
         return f"{self.resources.workers} x {self.resources.gpus:g} GPU" if self.resources.gpus else ""
+
+    def gpu_time(self, inputs: Inputs, rows: int | None) -> GpuTime | None:
+        """GPU time of so many rows before any run has told; None where nothing is known. `rows`: None where unforeseen."""
+        del inputs, rows
+        return None
 
 
 def _options(config: Config) -> Iterator[tuple[str, Any]]:

@@ -11,7 +11,7 @@ from infra.config import ConfigError
 from pipelines.miniature.world.draw import CELL, SIZE
 from pipelines.models.families.base import Condition, Family
 from pipelines.models.families.loaded import DenoiserCall, LoadedFamily
-from pipelines.models.memory import Architecture, Kept
+from pipelines.models.memory import Architecture, Kept, Operations
 
 if TYPE_CHECKING:
     import torch
@@ -75,6 +75,7 @@ ARCHITECTURE = Architecture(
     family=MiniatureFamily,
     parameters=2_325_440,
     linear=2_285_568,
+    operations=Operations(per_token=1.561e6, per_pair=0),
     layers={
         **dict.fromkeys(("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"), 1024),
         **dict.fromkeys(("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"), 1024),

@@ -15,7 +15,7 @@ from pipelines.models.families.wan import Wan
 from pipelines.models.families.wan22 import WanTI2V, WanTI2VFromFrame
 from pipelines.models.families.wan_frame import WanFromFrame
 from pipelines.models.families.z_image import ZImage
-from pipelines.models.memory import Architecture, Kept
+from pipelines.models.memory import Architecture, Kept, Operations
 
 
 def _same(names: Sequence[str], size: int) -> dict[str, int]:
@@ -38,6 +38,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         family=SD15,
         parameters=859_520_964,
         linear=270_049_280,
+        operations=Operations(per_token=1.664e8, per_pair=7256),
         layers={
             **_same((*_SELF, "attn2.to_q", "attn2.to_out.0", "proj_in", "proj_out"), 24960),
             **_same(("attn2.to_k", "attn2.to_v"), 24768), "ff.net.0.proj": 112320, "ff.net.2": 62400,
@@ -50,6 +51,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         family=SDXL,
         parameters=2_567_463_684,
         linear=2_232_647_680,
+        operations=Operations(per_token=3.796e8, per_pair=2017),
         layers={
             **_same((*_SELF, "attn2.to_q", "attn2.to_out.0"), 166400), **_same(("attn2.to_k", "attn2.to_v"), 226560),
             **_same(("proj_in", "proj_out"), 21760), "ff.net.0.proj": 748800, "ff.net.2": 416000,
@@ -62,6 +64,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         family=SD3,
         parameters=2_028_328_000,
         linear=2_027_126_784,
+        operations=Operations(per_token=1.351e9, per_pair=148_900),
         layers=_SD3,
         kept=Kept(full=778_769, lora=446_218, recomputed=73_818),
         patch=2,
@@ -71,6 +74,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         family=SD3,
         parameters=2_243_171_520,
         linear=2_241_822_720,
+        operations=Operations(per_token=1.473e9, per_pair=240_900),
         layers={**_SD3, "norm1.linear": 317952, **_same(_CROSS, 39936)},
         kept=Kept(full=1_336_268, lora=876_128, recomputed=106_224),
         patch=2,
@@ -80,6 +84,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         family=SD3,
         parameters=8_056_627_520,
         linear=8_053_694_464,
+        operations=Operations(per_token=5.372e9, per_pair=373_600),
         layers={
             **_same((*_ATTN, *_ADDED), 184832), "attn.to_add_out": 179968, **_same(_FEED, 462080),
             **_same(_FEED_TEXT, 449920), "norm1.linear": 646912, "norm1_context.linear": 637184,
@@ -92,6 +97,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         family=FLUX,
         parameters=11_901_408_320,
         linear=11_898_322_944,
+        operations=Operations(per_token=1.293e10, per_pair=697_700),
         layers={
             **_same(_ATTN[:3], 350208), **_same(("attn.to_out.0", "attn.to_add_out", *_ADDED), 116736),
             **_same((*_FEED, *_FEED_TEXT), 291840), **_same(("norm1.linear", "norm1_context.linear"), 408576),
@@ -105,6 +111,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         family=Wan,
         parameters=1_418_996_800,
         linear=1_414_889_472,
+        operations=Operations(per_token=2.658e9, per_pair=180_200),
         layers={**_same((*_SELF, *_CROSS), 92160), **_same(("ffn.net.0.proj", "ffn.net.2"), 314880)},
         kept=Kept(full=2_162_403, lora=1_230_258, recomputed=127_809),
         patch=2,
@@ -114,6 +121,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         family=Wan,
         parameters=14_288_491_584,
         linear=14_255_718_400,
+        operations=Operations(per_token=2.522e10, per_pair=761_000),
         layers={**_same((*_SELF, *_CROSS), 409600), **_same(("ffn.net.0.proj", "ffn.net.2"), 757760)},
         kept=Kept(full=8_311_818, lora=4_803_430, recomputed=442_154),
         patch=2,
@@ -123,6 +131,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         family=FLUX2Klein,
         parameters=3_875_544_576,
         linear=3_875_536_896,
+        operations=Operations(per_token=6.156e9, per_pair=303_900),
         layers={
             **_same((*_ATTN, *_ADDED, "attn.to_add_out"), 30720),
             **_same(("ff.linear_in", "ff_context.linear_in"), 107520),
@@ -137,6 +146,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         family=FLUX2Klein,
         parameters=9_078_581_248,
         linear=9_078_571_008,
+        operations=Operations(per_token=1.401e10, per_pair=517_100),
         layers={
             **_same((*_ATTN, *_ADDED, "attn.to_add_out"), 65536),
             **_same(("ff.linear_in", "ff_context.linear_in"), 229376),
@@ -151,6 +161,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         family=QwenImage,
         parameters=20_430_401_088,
         linear=20_424_818_688,
+        operations=Operations(per_token=1.361e10, per_pair=733_800),
         layers={
             **_same((*_ATTN, *_ADDED, "attn.to_add_out"), 368640), **_same(("img_mod.1", "txt_mod.1"), 1290240),
             **_same(("img_mlp.net.0.proj", "img_mlp.net.2", "txt_mlp.net.0.proj", "txt_mlp.net.2"), 921600),
@@ -163,6 +174,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         family=ZImage,
         parameters=6_154_908_736,
         linear=6_153_863_168,
+        operations=Operations(per_token=1.132e10, per_pair=487_800),
         layers={
             **_same(("attention.to_q", "attention.to_k", "attention.to_v", "attention.to_out.0"), 261120),
             **_same(("feed_forward.w1", "feed_forward.w2", "feed_forward.w3"), 478720), "adaLN_modulation.0": 499712,
@@ -175,6 +187,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         family=WanFromFrame,
         parameters=16_394_878_784,
         linear=16_361_062_400,
+        operations=Operations(per_token=2.587e10, per_pair=732_400),
         layers={
             **_same((*_SELF, *_CROSS, "attn2.add_k_proj", "attn2.add_v_proj"), 409600),
             **_same(("ffn.net.0.proj", "ffn.net.2"), 757760),
@@ -188,6 +201,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             family=family,
             parameters=4_999_787_712,
             linear=4_986_568_704,
+            operations=Operations(per_token=9.987e9, per_pair=113_300),
             layers={**_same((*_SELF, *_CROSS), 184320), **_same(("ffn.net.0.proj", "ffn.net.2"), 522240)},
             kept=Kept(full=5_739_535, lora=3_910_465, recomputed=339_180),
             vae=16,
@@ -200,6 +214,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         family=HunyuanVideo,
         parameters=12_821_012_544,
         linear=12_817_465_344,
+        operations=Operations(per_token=1.364e10, per_pair=734_100),
         layers={
             **_same(_ATTN[:3], 380928), "attn.to_out.0": 135168, **_same((*_ADDED, "attn.to_add_out"), 122880),
             **_same(_FEED, 337920), **_same(_FEED_TEXT, 307200), **_same(("norm1.linear", "norm1_context.linear"), 430080),

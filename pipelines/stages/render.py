@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 from actors.media import clip_timing, encode_mp4, encode_png
 from actors.resident import Resident
 from infra.config import Config, ConfigError
+from infra.dag.foretold import GpuTime
 from infra.dag.stage import Inputs, Lookup, Places, RowStage, RunInputs, Stage, Worker
 from infra.identity import group_of, key_of, row_id, seed_of
 from pipelines.models.generators.generator import Generator, OpenGenerator, Pixels, Request
@@ -153,6 +154,22 @@ class Render(RowStage, Pictures):
         splits = inputs.table(self.prompts, ["split"])["split"].to_pylist()
         each = sum(self.samples.get(generator.name, 1) for generator in self.roster)
         return self._require(each * sum(split in self.splits for split in splits))
+
+    def gpu_time(self, inputs: Inputs, rows: int | None) -> GpuTime | None:
+        """By published rates of the generators, each with its share of the rows; those without one are named."""
+        del inputs
+        if rows is None:
+            return None
+        shares = {generator.name: self.samples.get(generator.name, 1) for generator in self.roster}
+        rates = {generator.name: generator.published() for generator in self.roster}
+        known = {name: rate for name, rate in rates.items() if rate is not None}
+        if not known:
+            return None
+        seconds = sum(rate * shares[name] for name, (rate, _) in known.items()) * rows / sum(shares.values())
+        devices = ", ".join(f"{name} on {device}" for name, (_, device) in known.items())
+        rest = ", ".join(name for name in rates if name not in known)
+        basis = f"published rates: {devices}" + (f"; unknown and not counted: {rest}" if rest else "")
+        return GpuTime(seconds, basis, complete=not rest)
 
     def _require(self, count: int) -> int:
         if not count:

@@ -15,6 +15,7 @@ from actors.training.options import TrainerOptions
 from actors.training.trackers.tracker import Trackers
 from actors.training.trainer import Training
 from infra.config import ConfigError
+from infra.dag.foretold import GpuTime
 from infra.dag.stage import Context, Inputs, Resources, TableStage
 from pipelines.algorithms.diffusion.flow import TimeSampler, UniformTimes
 from pipelines.algorithms.preference.flow_dpo import FlowDPO
@@ -31,7 +32,7 @@ from pipelines.stages.reference_errors import ReferenceErrors
 from pipelines.stages.sources import Trained, merges, origin
 from pipelines.training.arithmetic import Arithmetic
 from pipelines.training.card import tuned_card
-from pipelines.training.demand import memory_demand
+from pipelines.training.demand import memory_demand, reckoned_time
 from pipelines.training.noise import NoiseDraws
 from pipelines.training.preference import PolicySpec, PreferenceObjective, ReferenceKind, require_prediction
 from pipelines.training.previews import Previews
@@ -198,6 +199,29 @@ class Tune(TableStage, Trained):
                 resources=self.resources,
             )
         return "; ".join(part for part in (length, gpus) if part)
+
+    def gpu_time(self, inputs: Inputs, rows: int | None) -> GpuTime | None:
+        """Reckoned from the published size and the pairs it sees; there are no rows of it."""
+        del rows
+        trainer, architecture = self.trainer, self.architecture
+        if architecture is None:
+            return None
+        if trainer.epochs is None:
+            pairs = trainer.steps * trainer.batch
+        else:
+            expected = self.examples.expected_rows(inputs)
+            if expected is None:
+                return None
+            pairs = trainer.epochs * expected
+        return reckoned_time(
+            architecture,
+            pairs=pairs,
+            adapter=self.adapter,
+            reference=self.reference_kind,
+            trains_losers=self.method.trains_losers,
+            checkpointing=self.checkpointing,
+            buckets=self.examples.encoded.buckets,
+        )
 
     def objective(self, context: Context, examples: pa.Table) -> PreferenceObjective:
         """What the workers are sent; writes the examples they read."""

@@ -1,10 +1,11 @@
-"""GPUs and memory that a preference tuning asks for, in the words of `plan`."""
+"""GPUs, memory and GPU time that a preference tuning asks for, in the words of `plan`."""
 
 from __future__ import annotations
 
 import math
 
 from actors.training.options import TrainerOptions
+from infra.dag.foretold import GpuTime
 from infra.dag.stage import Resources
 from pipelines.models.adapter import Adapter
 from pipelines.models.families.base import Family
@@ -12,6 +13,38 @@ from pipelines.models.memory import Architecture, rank_memory
 from pipelines.models.quantised import BasePrecision
 from pipelines.training.buckets import Buckets
 from pipelines.training.preference import ReferenceKind
+
+ASSUMED_SHARE, ASSUMED_PEAK, ASSUMED_DEVICE = 0.3, 989e12, "an H100"
+"""Share of a device's dense bf16 FLOPs per second that training is assumed to reach; nobody has measured it here."""
+
+
+def reckoned_time(
+    architecture: Architecture,
+    *,
+    pairs: float,
+    adapter: Adapter,
+    reference: ReferenceKind,
+    trains_losers: bool,
+    checkpointing: bool,
+    buckets: Buckets,
+) -> GpuTime:
+    """GPU time of training on so many pairs, steps times batch, by operations and a share of a device's peak.
+
+    A backward pass repeats the products with weights for the inputs, and again for the weights where these are trained;
+    those of attention twice. Checkpointing repeats the forward pass, a reference in memory adds one, and losers may have no
+    backward pass. What a LoRA adds is left out.
+    """
+    side = math.isqrt(buckets.area)
+    height, width = buckets.shape(side, side)
+    tokens = architecture.tokens(height=height, width=width, frames=max(buckets.frames))
+    weights = architecture.operations.per_token * tokens
+    attention = architecture.operations.per_pair * tokens**2
+    forward = weights + attention
+    backward = (1 if adapter.kind == "lora" else 2) * weights + 2 * attention + checkpointing * forward
+    flops = 2 * forward * (1 + (reference in ("adapter", "copy"))) + backward * (2 if trains_losers else 1)
+    flops *= pairs
+    share = f"an assumed {ASSUMED_SHARE:.0%} of {ASSUMED_DEVICE}'s {ASSUMED_PEAK / 1e12:.0f} TFLOP/s"
+    return GpuTime(flops / (ASSUMED_SHARE * ASSUMED_PEAK), f"reckoned, not measured: {flops:.1e} FLOP at {share}")
 
 
 def memory_demand(

@@ -18,7 +18,7 @@ from pipelines.models.generators import setup
 from pipelines.models.generators.encodings import EncodedOnce, of_one_length
 from pipelines.models.generators.generator import Generator, Medium, Pixels, Request
 from pipelines.models.generators.options import Attention, Offload, Scheduler, StepCache
-from pipelines.models.weights import Weights
+from pipelines.models.weights import Hub, Weights
 
 torch: Any = lazy("torch")
 
@@ -88,6 +88,22 @@ class Diffusers(Generator):
     @property
     def fps(self) -> float | None:
         return None if self.frames is None else self.frame_rate
+
+    def published(self) -> tuple[float, str] | None:
+        """By the table of published rates, steps in proportion; None for settings that change the time in other ways."""
+        other = self.compiled or self.cache is not None or self.offload != "none" or self.dtype != "bfloat16"
+        if not isinstance(self.weights, Hub) or other or self.steps is None or self.frames is not None:
+            return None
+        from pipelines.models.rates import picture_rate
+
+        found = picture_rate(self.weights.repo, height=self.height, width=self.width)
+        if found is None:
+            return None
+        # A distilled model is told of `guidance`, and only true_cfg takes a second pass.
+        scale = self.guidance if found.second_pass else self.true_cfg
+        if ((scale or 0.0) > 1) != found.second_pass:
+            return None
+        return found.seconds * self.steps / found.steps, found.device
 
     def open(self, device: str, places: Places) -> OpenDiffusers:
         """The pipeline on a device; raises ConfigError for an option that it does not take, before weights are read."""

@@ -81,6 +81,10 @@ class Generator(Config, ABC):
         """Frames per second of its clips; None for pictures."""
         return None
 
+    def published(self) -> tuple[float, str] | None:
+        """Seconds of one GPU per picture or clip as others have published them, and on which device; None: unknown."""
+        return None
+
     @abstractmethod
     def open(self, device: str, places: Places) -> OpenGenerator:
         """Loads the models on `device` ("cpu" or "cuda"); `places` finds the weights that stages made."""

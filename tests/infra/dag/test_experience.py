@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from infra.dag.experience import Foretold, foretell
+from infra.dag.experience import foretell
+from infra.dag.foretold import Foretold, GpuTime
 from infra.dag.plan import CachePolicy, Planner
 from infra.dag.source import Sources
 from infra.dag.stage import Resources
@@ -49,3 +50,28 @@ def test_plan_says_what_is_foretold_of_the_rows_to_do(store):
     plan = plans.plan(larger)
     assert isinstance(plan.foretold, Foretold) and plan.to_do == 30
     assert plan.foretold.seconds == pytest.approx(30 * 4.0) and "about 2m00s" in describe(plan)
+
+
+class Timed(Squares):
+    """A square takes half an hour of a GPU, others say."""
+
+    def gpu_time(self, inputs, rows):
+        return None if rows is None else GpuTime(1800.0 * rows, "published rates: squares on an abacus")
+
+
+def test_what_others_measured_is_used_and_named_until_a_run_of_this_store_tells(tmp_path):
+    def planned(store):
+        stage = Timed(numbers=Numbers(count=40), resources=Resources(workers=2, gpus=1.0))
+        plans = Planner(store, CachePolicy(), Sources(None))
+        plans.plan(stage.numbers)
+        return describe(plans.plan(stage))
+
+    store = Store(tmp_path)
+    assert "40 rows to do, about 10h00m, 20.0 GPU-hours (published rates: squares on an abacus)" in planned(store)
+    own = Timed(numbers=Numbers(count=10), resources=Resources(workers=2))
+    computed(own, store)
+    path = store.directory(own) / "artifact.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"seconds": 20.0, "metrics": {"workers": 2, "gpus": 1.0}}))
+    said = planned(store)
+    assert "about 1m00s" in said and "published" not in said and "MB" in said

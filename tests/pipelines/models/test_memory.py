@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from peft import LoraConfig
 from torch.autograd.graph import saved_tensors_hooks
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from infra.config import ConfigError
 from pipelines.miniature.family import ARCHITECTURE
@@ -357,6 +359,18 @@ def test_activations_are_within_a_tenth_of_what_autograd_keeps(name, lora, check
     tokens = own.tokens(height=side, width=side, frames=1 if own.family.frame_multiple is None else 9)
     values = own.kept.recomputed if checkpointing else own.kept.lora if lora else own.kept.full
     assert tokens * values == pytest.approx(measured, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "side"), [("flux.2-klein-4b", 768), ("z-image", 768), ("wan2.1-1.3b", 768), ("sdxl", 768)]
+)
+def test_operations_are_those_that_torch_counts(name, side):
+    model, own = built(name), ARCHITECTURES[name]
+    with torch.device("meta"), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(**inputs(name, side), return_dict=False)
+    tokens = own.tokens(height=side, width=side, frames=1 if own.family.frame_multiple is None else 9)
+    reckoned = own.operations.per_token * tokens + own.operations.per_pair * tokens**2
+    assert reckoned == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 
 PLAIN = {
