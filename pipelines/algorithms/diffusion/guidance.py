@@ -16,7 +16,7 @@ from pydantic import Field
 
 from infra.config import Config, ConfigError
 from infra.lazy import lazy
-from pipelines.algorithms.diffusion.path import spread
+from pipelines.algorithms.diffusion.path import PURE_NOISE, spread
 
 if TYPE_CHECKING:
     import torch
@@ -42,9 +42,9 @@ class RewardGuidance(Config):
     """Largest t / (1 - t): 9 is reached at t = 0.9. The paper gives no number."""
 
     def factor(self, t: Float[torch.Tensor, " batch"]) -> Float[torch.Tensor, " batch"]:
-        """scale t / (1 - t), limited; 0 at t = 1."""
+        """scale t / (1 - t), limited; 0 where t is pure noise."""
         odds = (t / (1 - t)).clamp(max=self.limit)
-        return self.scale * torch.where(t < 1, odds, 0.0)
+        return self.scale * torch.where(t > PURE_NOISE, 0.0, odds)
 
     def velocity(
         self,

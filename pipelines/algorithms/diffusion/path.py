@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 else:
     torch = lazy("torch")
 
+PURE_NOISE = 1 - 1e-5
+"""From this time on a latent counts as pure noise: some schedulers begin a rounding error below 1 (UniPC at 0.999999)."""
 TRAINING_STEPS = 1000  # flow denoisers take 1000 t, the scale of diffusion's integer steps
 
 

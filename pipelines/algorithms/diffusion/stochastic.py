@@ -27,7 +27,7 @@ from pydantic import Field
 from infra.config import Config, ConfigError
 from infra.lazy import lazy
 from pipelines.algorithms.diffusion.ddpm import DiffusionPath
-from pipelines.algorithms.diffusion.path import NoisePath, spread
+from pipelines.algorithms.diffusion.path import PURE_NOISE, NoisePath, spread
 
 if TYPE_CHECKING:
     import torch
@@ -136,8 +136,8 @@ class FlowSDE(FlowStep):
     def std(
         self, s: Float[torch.Tensor, " batch"], *, s_next: Float[torch.Tensor, " batch"]
     ) -> Float[torch.Tensor, " batch"]:
-        """a sqrt(s / (1 - s)), with the next time in the denominator at s = 1."""
-        return self.a * (s / (1 - torch.where(s == 1, s_next, s))).sqrt()
+        """a sqrt(s / (1 - s)), with the next time in the denominator where s is pure noise."""
+        return self.a * (s / (1 - torch.where(s > PURE_NOISE, s_next, s))).sqrt()
 
 
 class Dance(FlowStep):

@@ -11,6 +11,7 @@ from infra.config import Config, ConfigError
 from infra.dag.stage import Places
 from infra.lazy import lazy
 from pipelines.algorithms.diffusion.guidance import RewardGuidance, dimension_weights, weighted
+from pipelines.algorithms.diffusion.path import PURE_NOISE
 from pipelines.models.families.base import Family
 from pipelines.models.rewards.reward import RewardModel
 from pipelines.models.rollout import Candidates
@@ -131,7 +132,7 @@ class RewardGuided:
     def __call__(self, x: torch.Tensor, index: int, *, prompts: torch.Tensor) -> torch.Tensor:
         velocity = self.grid.predict(x, index, prompts=prompts)
         t = self.grid.times[index].expand(len(x))
-        if not self.guidance.scale or not bool((t < 1).all()):
+        if not self.guidance.scale or bool((t > PURE_NOISE).any()):
             gradient = torch.zeros_like(x)
         else:
             gradient = self.scores.gradient(x, t, prompts=prompts, target=velocity)

@@ -44,6 +44,7 @@ def test_there_is_no_guidance_at_pure_noise_and_the_limit_near_it_is_reported():
     t = torch.tensor([1.0, 0.95, 0.5])
     guidance = RewardGuidance(scale=2.0, limit=9.0)
     assert guidance.factor(t).tolist() == [0.0, 18.0, 2.0]
+    assert guidance.factor(torch.tensor([0.999999])).tolist() == [0.0]  # where UniPC begins
     assert guidance.velocity(torch.zeros(3, 1), gradient=torch.ones(3, 1), t=t).clamped.tolist() == [True, True, False]
 
 

@@ -51,6 +51,8 @@ def test_dance_is_the_flow_step_with_a_constant_std():
 def test_the_first_step_takes_the_next_time_in_the_denominator():
     s, s_next = torch.tensor([1.0, 0.8]), torch.tensor([0.8, 0.5])
     assert FlowSDE(a=0.7).std(s, s_next=s_next).tolist() == pytest.approx([0.7 * 5**0.5, 0.7 * 2])
+    below = torch.tensor([0.999999, 0.8])  # where UniPC begins
+    assert FlowSDE(a=0.7).std(below, s_next=s_next).tolist() == pytest.approx([0.7 * 5**0.5, 0.7 * 2], rel=1e-5)
 
 
 def final_variance(steps, *, first, s2=0.5, a=0.7):
