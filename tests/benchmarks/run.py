@@ -19,6 +19,7 @@ NAMES = (
     "imports",
     "plan",
     "render",
+    "render_diffusers",
     "judge",
     "jury",
     "tune_step",
