@@ -104,7 +104,7 @@ def _actor_seconds() -> float:
 
 
 def bare(roster: tuple[Diffusers, ...], *, rows: int) -> Spent:
-    """A loop as a careful user writes it: it loads the pipelines, samples the same batches and encodes with the same codecs.
+    """A loop as a careful user writes it: it loads the pipelines, samples the same batches, encodes with the same codecs.
 
     Everything has been imported before, as in the stage's actor; nothing is written to disk.
     """
