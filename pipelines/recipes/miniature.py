@@ -158,7 +158,7 @@ def miniature(
     *,
     prompts: Annotated[int, Field(ge=6, le=3000, description="training captions")] = 900,
     evaluation: Annotated[int, Field(ge=6, le=1000, description="held-out captions")] = 1000,
-    policy_samples: Annotated[int, Field(ge=1, le=64, description="pictures per prompt by the policy, not by others")] = 4,
+    policy_samples: Annotated[int, Field(ge=1, le=64, description="pictures per prompt by the policy; others: one")] = 4,
     sources: Annotated[tuple[str, ...], Field(description="generators it learns from (default: policy,late,middle)")] = (),
     other_pairs: Annotated[
         int, Field(ge=1, le=64, description="most pairs per prompt with other generators, for the arena")

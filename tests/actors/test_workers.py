@@ -13,6 +13,8 @@ from actors.training.options import TrainerOptions
 from actors.training.trainer import STATE, Training, read_curve, train
 from infra.dag.stage import Resources
 from support.line import Line, Net, Rounds, line_options, net_options
+from support.online import online, online_training
+from support.training import write_world
 from support.workers import one_after_another
 
 TORCH = EngineOptions(kind="torch")
@@ -45,6 +47,8 @@ def two_workers(ray_session, tmp_path_factory):
     jobs["resumed"] = net(EngineOptions(zero=3), steps=3)
     jobs["line"] = line(line_options(steps=20, batch=2))
     jobs["rounds"] = rounds(12)
+    write_world(root / "world", pairs=1)
+    jobs["online"] = online_training(online(root / "world"), steps=3, checkpoint_every=3)
     checkpoint = fit(
         one_after_another,
         jobs,
@@ -86,6 +90,20 @@ def test_rounds_that_two_workers_began_end_the_same_in_one_process(two_workers, 
     for metric in ("loss", "begun_at", "gradient_norm"):
         columns = [[row[metric] for row in curve if metric in row] for curve in (ours, whole)]
         np.testing.assert_allclose(*columns, atol=1e-5, err_msg=metric)
+
+
+def test_online_training_on_two_workers_is_one_and_its_rollouts_are_read_by_any_number(two_workers, tmp_path):
+    folder, _ = two_workers
+    job = online(folder.parent / "world")
+    alone = read_curve(here(train, online_training(job, steps=6, checkpoint_every=3), folder=tmp_path, on_report=None))
+    job = online(folder.parent / "world")
+    ours = read_curve(
+        here(train, online_training(job, steps=6, checkpoint_every=3), folder=folder / "online", on_report=None)
+    )
+    assert job.rolled == [3, 4, 5]
+    for metric in ("loss", "reward", "policy_shift", "gradient_norm"):
+        columns = [[row[metric] for row in curve] for curve in (ours, alone)]
+        np.testing.assert_allclose(*columns, atol=2e-3 if metric == "gradient_norm" else 1e-5, err_msg=metric)
 
 
 def test_metrics_that_only_one_rank_has_are_means_over_their_examples(two_workers, tmp_path):
