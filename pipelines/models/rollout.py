@@ -35,6 +35,7 @@ from pipelines.algorithms.diffusion.stochastic import AnyStep, FlowSDE, Move, lo
 from pipelines.algorithms.online.keep import Keep, kept
 from pipelines.algorithms.online.states import RolloutStep
 from pipelines.algorithms.online.windows import NoSteps, Window, random_share
+from pipelines.algorithms.reward.enhanced import predicted_target
 
 if TYPE_CHECKING:
     import torch
@@ -257,11 +258,11 @@ class _Rolling:
         return candidates.unflatten(0, (rows, k))[torch.arange(rows, device=x.device), chosen]
 
     def predicted(self, x: torch.Tensor, v: torch.Tensor, candidates: torch.Tensor, index: int) -> torch.Tensor | None:
-        """(x' - x_0) / s' with x_0 = x - s v."""
+        """What a reward that reads a target is told of candidates; None where there is no velocity."""
         if self.grid.path.prediction != "flow":
             return None
-        s, s_next = self.grid.times[index], self.grid.times[index + 1]
-        return (candidates - (x - s * v)) / s_next
+        s, s_next = (self.grid.times[place].expand(len(x)) for place in (index, index + 1))
+        return predicted_target(x, v, s=s, candidate=candidates, s_next=s_next)
 
     def scored(self, x: torch.Tensor, index: int, *, target: torch.Tensor | None) -> torch.Tensor:
         """float[rows] of latents at the end of a step."""
