@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,7 +21,7 @@ from pipelines.schemas.samples import Clip, Picture
 from pipelines.schemas.votes import DimensionMargin, PairSubset, Preference
 
 LABELS = ("label", "import_labels")
-PICTURES = {"render": Picture, "import": Picture, "import_clips": Clip}
+PICTURES = {"render": Picture, "render_clips": Clip, "import": Picture, "import_clips": Clip}
 BATCH_PAIRS = 256
 """Pairs held in memory."""
 
@@ -103,17 +104,23 @@ def judged_of(store: Store, run: str | None, node: str | None) -> Judged:
     """The labels of a run (by name, or the newest with some) and their pictures; raises ConfigError with what there is."""
     newest = run_named(store, run)
     for one in [newest] if run else reversed(read_runs(store).readable):
-        found = nodes_of(one, LABELS)
-        if not found:
-            continue
-        if node is not None and node not in found:
-            raise ConfigError(f"run {one['name']} has no labels {node!r}; it has {', '.join(found)}")
-        if node is None and LABELS[0] in found:
-            node = LABELS[0]  # the recipe's own; labels of an evaluation have a name of their own
-        if node is None and len(found) > 1:
-            raise ConfigError(f"run {one['name']} has several labels; choose with --labels: {', '.join(found)}")
-        return pictured(store, artifact_of(store, found[node] if node else next(iter(found.values()))))
+        if (found := judged_in(store, one, node)) is not None:
+            return found
     raise ConfigError(f"{run or 'no run'} in {store.root} has no labels; salon run or salon import makes some")
+
+
+def judged_in(store: Store, run: Mapping[str, Any], node: str | None) -> Judged | None:
+    """The labels of a run, those of a node or its only ones, and their pictures; None where it has none."""
+    found = nodes_of(run, LABELS)
+    if not found:
+        return None
+    if node is not None and node not in found:
+        raise ConfigError(f"run {run['name']} has no labels {node!r}; it has {', '.join(found)}")
+    if node is None and LABELS[0] in found:
+        node = LABELS[0]  # the recipe's own; labels of an evaluation have a name of their own
+    if node is None and len(found) > 1:
+        raise ConfigError(f"run {run['name']} has several labels; choose with --labels: {', '.join(found)}")
+    return pictured(store, artifact_of(store, found[node] if node else next(iter(found.values()))))
 
 
 def pictured(store: Store, labels: Artifact) -> Judged:
@@ -137,8 +144,7 @@ def write_judged(found: Judged, out: Path, *, format: str, renamed: Mapping[str,
     kind = format_named(format)
     if found.medium not in kind.holds:
         raise ConfigError(f"format {kind.name} holds {kind.holds[0]}s, and this run has {found.medium}s; choose another")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out} is there already; give a new folder")
+    require_new(out)
     temporary = out.with_name(f".{out.name}.tmp-{os.getpid()}")
     temporary.mkdir(parents=True)
     try:
@@ -151,3 +157,9 @@ def write_judged(found: Judged, out: Path, *, format: str, renamed: Mapping[str,
         temporary.rename(out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def require_new(out: Path) -> None:
+    """Raises ConfigError for a folder that holds something, and for a file."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out} is there already; give a new folder")

@@ -20,7 +20,7 @@ from pipelines.stages.gate import ApplyGate
 
 def align_image(
     *,
-    prompts: Annotated[str, Field(description="file or folder of prompts: .txt, .csv, .jsonl, .parquet")],
+    prompts: Annotated[str, Field(description="file or folder of prompts: .txt, .csv, .tsv, .jsonl, .parquet")],
     roster: Annotated[str, Field(description="list of generators: a file or a shipped one")] = "vipo_image",
     jury: Annotated[str, Field(description="list of jurors: a file or a shipped one")] = "image_jury",
     brought: Brought = Brought(),

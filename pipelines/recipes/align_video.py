@@ -17,7 +17,7 @@ from pipelines.stages.gate import ApplyGate
 
 def align_video(
     *,
-    prompts: Annotated[str, Field(description="file or folder of prompts: .txt, .csv, .jsonl, .parquet")],
+    prompts: Annotated[str, Field(description="file or folder of prompts: .txt, .csv, .tsv, .jsonl, .parquet")],
     roster: Annotated[str, Field(description="list of generators: a file or a shipped one")] = "vipo_video",
     jury: Annotated[str, Field(description="list of jurors: a file or a shipped one")] = "video_jury",
     frames: Annotated[tuple[int, ...], Field(description="lengths of clips in frames")] = (

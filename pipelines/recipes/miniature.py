@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
 from actors.serving.transformers import TransformersEngine
 from actors.serving.vllm import VllmEngine
-from actors.training.engines.engine import EngineOptions
+from actors.training.engines.engine import AdamW, EngineOptions
 from actors.training.options import TrainerOptions
 from infra.config import ConfigError
 from infra.dag.stage import Resources
@@ -25,6 +25,9 @@ from pipelines.models.jurors.vlm import AnyEngine, VlmJuror
 from pipelines.models.weights import Made
 from pipelines.recipes.parts.loop import LabelledPairs, evaluated, labelled_pairs
 from pipelines.recipes.parts.miniature_online import Learning, reinforced
+from pipelines.recipes.parts.model import Trainee
+from pipelines.recipes.parts.offline import Run, tuned
+from pipelines.recipes.parts.setup import Setup
 from pipelines.recipes.parts.steering import SteeredArms, trained_reward
 from pipelines.stages.examples import Examples
 from pipelines.stages.gate import ApplyGate
@@ -34,6 +37,7 @@ from pipelines.stages.reward import Reward
 from pipelines.stages.sources import Trained
 from pipelines.stages.tune import Tune
 from pipelines.training.buckets import Buckets
+from pipelines.training.previews import Previews
 
 POLICY = "policy"
 ENGINES: dict[str, AnyEngine] = {"transformers": TransformersEngine(), "vllm": VllmEngine()}
@@ -95,26 +99,15 @@ def _loop(
 
 def _tuned(examples: Examples, base: generators.MiniatureGenerator, sources: tuple[str, ...], learning: Learning) -> Tune:
     """The policy, tuned on the pairs of the sources."""
-    return Tune(
-        examples=examples,
-        sources=sources,
-        policy=MiniatureFamily(weights=base.weights),
-        architecture=ARCHITECTURE,
-        method=FlowDPO(beta=learning.beta),
-        adapter=learning.trained,
-        # The sampler of eight steps never goes below t = 0.3; what happens there only makes the policy drift.
-        times=UniformTimes(low=0.25),
-        trainer=TrainerOptions(
-            steps=learning.steps,
-            batch=learning.batch,
-            learning_rate=learning.rate or RATES[learning.adapter],
-            schedule="linear",
-            warm_up=min(10, learning.steps),
-            seed=learning.seed,
-            engine=learning.engine,
-        ),
-        resources=learning.resources,
-    )
+    # The sampler of eight steps never goes below t = 0.3; what happens there only makes the policy drift.
+    levels = UniformTimes(low=0.25)
+    trainee = Trainee(MiniatureFamily(weights=base.weights), ARCHITECTURE, learning.adapter, rank=32, levels=levels)
+    rate, warm_up = learning.rate or RATES[learning.adapter], min(10, learning.steps)
+    run = Run(learning.steps, learning.batch, rate, schedule="linear", warm_up=warm_up, optimizer=AdamW())
+    on: dict[str, Any] = {"workers": learning.resources.workers, "gpus": learning.resources.gpus, "zero": learning.zero}
+    setup = Setup(**on, micro_batch=64, precision="fp32", seed=learning.seed)
+    given: dict[str, Any] = {"setup": setup, "previews": Previews(), "sources": sources, "checkpointing": False}
+    return tuned(examples, trainee, FlowDPO(beta=learning.beta), run, **given)
 
 
 def _reward(examples: Examples, base: generators.MiniatureGenerator, held_out: float, *, steps: int, seed: int) -> Reward:
@@ -205,11 +198,11 @@ def miniature(
     examples = Examples(labels=loop.labels, encoded=loop.encoded)
     reward = _reward(examples, base, held_out, steps=reward_steps, seed=seed)
     learning = Learning(adapter, zero, beta, steps, batch, learning_rate, seed, Resources(workers=tune_workers, gpus=gpus))
-    tuned: Trained = _tuned(examples, base, sources, learning)
+    trained: Trained = _tuned(examples, base, sources, learning)
     if online != "none":
-        tuned = reinforced(captions, reward, base.weights, name=online, learning=learning)
-    arms = _arms(base, base.tuned(Made(stage=tuned), adapter=adapter), reward, steering.steering())
+        trained = reinforced(captions, reward, base.weights, name=online, learning=learning)
+    arms = _arms(base, base.tuned(Made(stage=trained), adapter=adapter), reward, steering.steering())
     scorers = (Checker(), reward.scorer(noises=1))
     measured = evaluated(captions, arms, jury=voting, scorers=scorers, seed=seed, resources=resources)
-    report = Report(labels=loop.labels, arena=loop.arena, reward=reward, tune=tuned, evaluate=measured)
+    report = Report(labels=loop.labels, arena=loop.arena, reward=reward, tune=trained, evaluate=measured)
     return ApplyGate(evaluate=measured, report=report)

@@ -59,6 +59,14 @@ def test_columns_under_other_names_are_imported_from_them(salon, imported, tmp_p
     assert status == 0 and "9 of 9 pairs imported" in out
 
 
+def test_a_whole_run_that_trained_nothing_is_its_pairs_and_a_card(salon, imported, tmp_path):
+    status, out, _ = salon("export", "run", tmp_path / "out", "--run", "clips", "--root", imported)
+    assert status == 0 and "`pairs/`: 9 judged pairs of clips" in out
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["README.md", "pairs"]
+    found, wrong = read(tmp_path / "out" / "pairs", format="salon")
+    assert not wrong and essence(found) == essence(some_pairs(9, clips=True))
+
+
 def test_the_newest_run_with_labels_is_the_default(salon, imported, tmp_path):
     assert salon("export", "videoalign", tmp_path / "out", "--root", imported)[0] == 0
 
@@ -73,6 +81,10 @@ def test_the_newest_run_with_labels_is_the_default(salon, imported, tmp_path):
         (["videoalign", "out", "--run", "pictures"], "this run has images"),
         (["pickapic", "full", "--run", "pictures"], "is there already"),
         (["pickapic", "out", "--run", "pictures", "--map", "captoin=text"], "did you mean caption?"),
+        (["run", "out", "--run", "pictures", "--map", "a=b"], "--map is about the pairs in one format"),
+        (["run", "out", "--run", "pictures", "--labels", "label"], "--labels is about the pairs in one format"),
+        (["run", "full", "--run", "pictures"], "is there already"),
+        (["run", "out", "--run", "nothing"], "no run 'nothing'"),
     ],
 )
 def test_bad_input_is_status_2_and_writes_nothing(words, reason, salon, imported, tmp_path, monkeypatch):

@@ -42,6 +42,8 @@ class Trainee:
     adapter: Literal["lora", "full"]
     rank: int = 64
     """Rank of the LoRA; its alpha is twice that."""
+    levels: TimeSampler | None = None
+    """Noise levels that it is trained at; None: those that suit its family."""
 
     @property
     def diffusion(self) -> bool:
@@ -57,6 +59,8 @@ class Trainee:
 
         ViPO does not say how it draws them: logit-normal times with the scheduler's shift are Salon's choice.
         """
+        if self.levels is not None:
+            return self.levels
         if isinstance(self.family, SD3 | FLUX | FLUX2Klein | QwenImage | ZImage):
             return LogitNormalTimes(shift="generator")
         return UniformTimes(low=0.0, high=1.0)

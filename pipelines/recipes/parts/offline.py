@@ -142,8 +142,12 @@ def tuned(
     start: Trained | None = None,
     guidance: float = 1.0,
     sources: tuple[str, ...] = (),
+    checkpointing: bool = True,
 ) -> Tune:
-    """The tune node of a method on examples that are there, or on those of pairs by these sources."""
+    """The tune node of a method on examples that are there, or on those of pairs by these sources; every recipe's.
+
+    checkpointing: activations are computed again in the backward pass, for which a small model has no need.
+    """
     errors = None
     if setup.draws:
         errors = _reference_errors(examples, model, run, setup=setup, start=start, guidance=guidance)
@@ -165,7 +169,7 @@ def tuned(
         guidance=guidance,
         base_precision=setup.base_precision,
         trainer=_trainer(run, setup),
-        checkpointing=True,
+        checkpointing=checkpointing,
         previews=previews,
         trackers=setup.trackers(),
         comfyui=setup.comfyui,

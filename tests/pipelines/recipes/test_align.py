@@ -1,13 +1,18 @@
-"""The whole loop on generators and jurors of the user's choice, on tiny random pipelines of the real classes."""
+"""The whole loop on generators and jurors of the user's choice, on tiny random models of the real classes."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
+from io import BytesIO
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from actors.executor import RayExecutor
+from actors.media import decode
 from infra.config import ConfigError
 from infra.dag.compute import StoreInputs
 from infra.dag.plan import HIT, MISS, CachePolicy, Planner
@@ -16,6 +21,9 @@ from infra.dag.selection import Selection
 from infra.dag.source import Sources
 from infra.dag.stage import topological
 from infra.store.artifacts import Store
+from infra.store.runs import read_runs
+from infra.store.views import Database
+from jobs.export import main as export
 from jobs.recipes import call_recipe
 from pipelines.miniature.jurors import WEIGHTS
 from pipelines.recipes.align_image import align_image
@@ -30,6 +38,7 @@ from pipelines.schemas.training import Example
 from pipelines.schemas.votes import Vote
 from support.http_server import Asked, Reply, serving
 from support.tiny import write_tiny
+from support.tiny_vlm import write_tiny_vlm
 from tests.benchmarks.quiet import Quiet
 
 CPU = {"render_workers": 1, "render_gpus": 0.0, "judge_workers": 1, "judge_gpus": 0.0, "encode_workers": 1}
@@ -59,11 +68,23 @@ ROSTER = """
 """
 
 
-def juror(name: str, model: str, questionnaire: str) -> str:
+HOSTED = """- kind: served
+  name: hosted
+  model: anything
+  revision: "1"
+  height: 32
+  width: 32
+  endpoint: {base_url: "URL", first_wait_s: 0.01}
+"""
+
+
+def juror(name: str, model: str | Path, questionnaire: str) -> str:
     return f"- name: {name}\n  weights: {WEIGHTS / model}\n  questionnaire: {questionnaire}\n"
 
 
-JURY = juror("one", "idefics3-pairwise", "{kind: pairwise}") + juror("two", "idefics3-pointwise", "{kind: pointwise}")
+JURY = juror("one", "idefics3-pairwise", "{kind: pairwise}") + juror("two", "qwen2-vl", "{kind: pairwise}").replace(
+    str(WEIGHTS / "qwen2-vl"), "qwen2-vl"
+)
 SERVED = """
 - kind: served
   name: served
@@ -88,7 +109,8 @@ def brought(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("brought")
     for name in ("sd15", "flux", "qwen-image"):
         write_tiny(name, root / name)
-    for name, text in (("roster", ROSTER), ("jury", JURY), ("judges", JUDGES)):
+    write_tiny_vlm("qwen2-vl", root / "qwen2-vl")
+    for name, text in (("roster", ROSTER + HOSTED), ("jury", JURY), ("judges", JUDGES)):
         (root / f"{name}.yaml").write_text(text)
     (root / "prompts.txt").write_text("\n".join(f"a thing number {n}" for n in range(12)))
     return root
@@ -112,12 +134,29 @@ class Chat:
         return Reply(body={"choices": [choice], "usage": {"total_tokens": 9}})
 
 
+class Painter:
+    """A server of pictures that refuses the first prompt it is given, and sends half a picture for the second."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, int] = {}
+
+    def __call__(self, asked: Asked) -> Reply:
+        place = self.seen.setdefault(asked.body["prompt"], len(self.seen))
+        if place == 0:
+            return Reply(status=400, body={"error": {"message": "against the content policy"}})
+        file = BytesIO()
+        Image.new("RGB", (32, 32), (place * 20, 0, 0)).save(file, "PNG")
+        data = file.getvalue()[: 40 if place == 1 else None]
+        return Reply(body={"data": [{"b64_json": base64.b64encode(data).decode()}]})
+
+
 @pytest.fixture(scope="module")
 def chat(brought):
-    """The server, and the list of jurors with it as the third."""
+    """Two servers: the third juror, which is yielded, and the fourth generator; the lists name where they are."""
     answers = Chat()
-    with serving(answers) as running:
+    with serving(answers) as running, serving(Painter()) as painting:
         (brought / "jury.yaml").write_text(JURY + SERVED.replace("URL", running.url))
+        (brought / "roster.yaml").write_text(ROSTER + HOSTED.replace("URL", painting.url))
         yield answers
 
 
@@ -146,9 +185,9 @@ def node(target, name):
 def test_three_real_generators_two_jurors_and_a_served_one_end_in_a_report(finished, chat):
     store, target = finished
     pictures = store.artifact(node(target, "render")).table(Picture, ["generator", "prompt_id"])
-    counts = {name: pictures["generator"].to_pylist().count(name) for name in ("sd15", "flux", "qwen")}
+    counts = {name: pictures["generator"].to_pylist().count(name) for name in ("sd15", "flux", "qwen", "hosted")}
     prompts = len(set(pictures["prompt_id"].to_pylist()))
-    assert counts == {"sd15": 2 * prompts, "flux": prompts, "qwen": prompts}
+    assert counts == {"sd15": 2 * prompts, "flux": prompts, "qwen": prompts, "hosted": prompts - 2}
     jurors = store.artifact(node(target, "judge")).table(Vote, ["juror", "order"])
     assert set(jurors["juror"].to_pylist()) == {"one", "two", "served"} and set(jurors["order"].to_pylist()) == {"ab", "ba"}
     votes = store.artifact(node(target, "judge"))
@@ -158,6 +197,16 @@ def test_three_real_generators_two_jurors_and_a_served_one_end_in_a_report(finis
     assert found == {("jury", True), ("held_out_jury", False)} and {row.arm for row in rows} == {"sd15-tuned"}
     page = (store.artifact(node(target, "report")).weights() / "report.html").read_text()
     assert "held_out_jury" in page and "flux" in page
+
+
+def test_a_refused_prompt_and_a_broken_picture_are_rows_of_errors_and_the_rest_goes_on(finished):
+    store, target = finished
+    artifact = store.artifact(node(target, "render"))
+    reasons = sorted(pq.read_table(artifact.directory / "errors.parquet")["message"].to_pylist())
+    assert artifact.record.error_rows == len(reasons) == 2
+    assert sum("against the content policy" in reason for reason in reasons) == 1, reasons
+    for name in ("pair", "judge", "encode", "examples", "tune"):
+        assert store.artifact(node(target, name)).record.error_rows == 0
 
 
 def test_again_everything_is_a_hit_and_nothing_is_computed(finished):
@@ -181,6 +230,29 @@ def test_the_policy_is_what_diffusers_reads(finished, brought):
     pipe = StableDiffusionPipeline.from_pretrained(brought / "sd15", safety_checker=None, local_files_only=True)
     pipe.load_lora_weights(str(store.artifact(node(target, "tune")).weights()))
     assert any("lora_B" in name and value.abs().max() > 0 for name, value in pipe.unet.named_parameters())
+
+
+def exported(store, out):
+    """The folder of a whole run, written by the command."""
+    assert export(["run", str(out), "--root", str(store.root), "--run", "first"]) == 0
+    return out
+
+
+def test_a_whole_run_is_exported_in_one_folder_that_needs_no_salon(finished, brought, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    from datasets import load_dataset
+    from diffusers import StableDiffusionPipeline
+
+    store, target = finished
+    out = exported(store, tmp_path / "out")
+    assert sorted(path.name for path in out.iterdir()) == ["README.md", "pairs", "report", "tune"]
+    found = load_dataset(str(out / "pairs"), split="train", cache_dir=str(tmp_path / "cache"))
+    assert found.num_rows == store.artifact(node(target, "label")).record.rows and found[0]["image_a"].size == (32, 32)
+    pipe = StableDiffusionPipeline.from_pretrained(brought / "sd15", safety_checker=None, local_files_only=True)
+    pipe.load_lora_weights(str(out / "tune"))
+    assert (out / "report" / "report.html").is_file() and "load_lora_weights" in (out / "tune" / "README.md").read_text()
+    card = (out / "README.md").read_text()
+    assert "| held\\_out\\_jury | overall | win\\_rate | sd15-tuned |" in card and "judged pairs of pictures" in card
 
 
 def from_run(store, brought, **changed):
@@ -246,7 +318,7 @@ def test_in_another_store_a_run_is_not_learnt_from(finished, brought, tmp_path):
 
 
 REFUSED = [
-    ({"policy": "nobody"}, r"--policy nobody: the roster has sd15, flux, qwen"),
+    ({"policy": "nobody"}, r"--policy nobody: the roster has sd15, flux, qwen, hosted"),
     ({"evaluation_jury": ""}, r"--evaluation-jury: give jurors or --scorers that do not teach the policy"),
     ({"dimensions": ("VQ",)}, r"--dimensions VQ: no juror judges it; the jury of --jury has overall"),
     ({"jury": "videoalign_jury"}, r"overall is the default: no juror judges it; the jury of --jury has MQ, TA, VQ"),
@@ -259,7 +331,7 @@ REFUSED = [
     ({"jury": "nowhere.yaml"}, r"--jury nowhere.yaml: no such file; give a file, or one of"),
     ({"render_on": ("gpu",)}, r"--render-on gpu: give LABEL=VALUE"),
     ({"animate": ("flux",)}, r"--animate and --first-frames are of align_video"),
-    ({"quota": ("sd16=3",)}, r"--quota sd16=3: give NAME=N with a generator of the roster \(sd15, flux, qwen\)"),
+    ({"quota": ("sd16=3",)}, r"--quota sd16=3: give NAME=N with a generator of the roster \(sd15, flux, qwen, hosted\)"),
     ({"quota": ("sd15=many",)}, r"--quota sd15=many: give NAME=N"),
     ({"method": "dpo_time"}, r"--method dpo_time: sd15 predicts noise, not a velocity; choose dpo"),
     ({"prompts": "nowhere.txt"}, r"nowhere.txt"),
@@ -428,3 +500,25 @@ def test_clips_of_two_generators_end_in_a_report_that_plays_them(clips):
     assert measures == {("jury", "overall"), ("ocr", "exact"), ("ocr", "similarity"), ("ocr", "words")}
     page = (store.artifact(node(target, "report")).weights() / "report.html").read_text()
     assert "<video" in page and "data:video/mp4;base64," in page
+
+
+def test_the_clips_of_a_run_are_a_data_set_of_videos_whose_bytes_decode(clips, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    from datasets import Video, load_dataset
+
+    store, target = clips
+    out = exported(store, tmp_path / "out")
+    found = load_dataset(str(out / "pairs"), split="train", cache_dir=str(tmp_path / "cache"))
+    assert isinstance(found.features["video_a"], Video) and isinstance(found.features["video_b"], Video)
+    # torchcodec, with which `datasets` decodes, is no part of Salon: without it the bytes are read as they are.
+    raw = found.select_columns("video_a").cast_column("video_a", Video(decode=False))
+    assert found.num_rows == store.artifact(node(target, "label")).record.rows
+    assert decode(raw[0]["video_a"]["bytes"], clip=True).shape[1:] == (32, 32, 3)
+    assert "judged pairs of clips" in (out / "README.md").read_text()
+
+
+def test_clips_are_in_the_media_view_with_their_bytes(clips):
+    store, target = clips
+    query = "SELECT count(*), min(octet_length(video.bytes)) FROM render_clips_media WHERE node = 'render_clips'"
+    ((rows, least),) = Database(store, read_runs(store).readable).query(query)[1]
+    assert rows == store.artifact(node(target, "render_clips")).record.rows and least > 100

@@ -35,12 +35,14 @@ def write(folder, kind):
         path.write_text("\n".join(json.dumps({"prompt": text}) for text in TEXTS))
     elif kind == ".csv":
         path.write_text("prompt\n" + "\n".join(f'"{text}"' for text in TEXTS), encoding="utf-8")
+    elif kind == ".tsv":
+        path.write_text("prompt\tkind\n" + "\n".join(f"{text}\tround" for text in TEXTS), encoding="utf-8-sig")
     else:
         pq.write_table(pa.table({"prompt": TEXTS}), path)
     return Texts(path=str(path))
 
 
-@pytest.mark.parametrize("kind", [".txt", ".jsonl", ".csv", ".parquet"])
+@pytest.mark.parametrize("kind", [".txt", ".jsonl", ".csv", ".tsv", ".parquet"])
 def test_every_kind_of_file_gives_the_same_rows(tmp_path, kind):
     rows, metrics = written(write(tmp_path, kind))
     assert [row.text for row in rows] == TEXTS and metrics == {"duplicates": 0}
@@ -95,11 +97,35 @@ def test_given_splits_and_tasks_are_kept_and_no_text_may_be_in_both_splits(tmp_p
         written(source, duplicates="merge")
 
 
+PUBLISHED = [
+    ("evaluation_metadata.jsonl", '{"tag": "counting", "include": [], "prompt": "a photo of two clocks"}', "prompt", "tag"),
+    ("PartiPrompts.tsv", 'Prompt\tCategory\tNote\na "sign"\tArtifacts\t"', "prompt", "category"),
+    ("drawbench.csv", 'Prompts,Category\n"A sign, that says ""NeurIPS""",Text\n', "Prompts", "Category"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "column", "task"), PUBLISHED, ids=["geneval", "parti", "drawbench"])
+def test_published_sets_of_prompts_are_read_as_they_are(tmp_path, name, content, column, task):
+    (tmp_path / name).write_text(content)
+    ((row,), _) = written(Texts(path=str(tmp_path / name), column=column, task_column=task))
+    wanted = {"geneval": ("a photo of two clocks", "counting"), "parti": ('a "sign"', "Artifacts")}
+    wanted["drawbench"] = ('A sign, that says "NeurIPS"', "Text")
+    assert (row.text, row.task) in wanted.values() and row.source == f"{name}:{1 if name.endswith('jsonl') else 2}"
+
+
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("p.jsonl", "{", "does not read as jsonl"),
-        ("p.jsonl", "3", "line 1 is no object"),
+        ("p.jsonl", '{"prompt": "a"}\n{', "p.jsonl:2: this does not read as JSON"),
+        ("p.jsonl", "3", "p.jsonl:1: this is no JSON object"),
+        ("p.jsonl", r'{"prompt": "a \ud800"}', "p.jsonl:1: the prompt holds"),
+        ("p.txt", "a circle\n\na \x00 square", "p.txt:3: the prompt holds"),
+        ("p.txt", b"a circle\na caf\xe9\n", "p.txt:2: this is not UTF-8"),
+        ("p.csv", b"prompt\na circle\na caf\xe9\n", "p.csv:3: this is not UTF-8"),
+        ("p.csv", 'prompt,kind\n"one\nof two lines",a\na circle, red,b\n', "p.csv:4: 3 values for 2 columns"),
+        ("p.csv", 'prompt\n"a circle\n', "p.csv:2: this does not read as csv"),
+        ("p.csv", "prompt\na circle\n  \n", "p.csv:3: the prompt is '  '"),
+        ("p.csv", "prompt,prompt\na,b\n", "p.csv:1: two columns are called 'prompt'"),
         ("p.jsonl", '{"prompt": 3}', "p.jsonl:1: the prompt is 3"),
         ("p.csv", "caption\na circle\n", "no column 'prompt'; it has caption"),
         ("p.parquet", "PAR1", "does not read as parquet"),
@@ -107,7 +133,7 @@ def test_given_splits_and_tasks_are_kept_and_no_text_may_be_in_both_splits(tmp_p
     ],
 )
 def test_a_file_that_is_no_list_of_prompts_is_refused_by_its_place(tmp_path, name, content, reason):
-    (tmp_path / name).write_text(content)
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ConfigError, match=reason):
         written(Texts(path=str(tmp_path)))
 
