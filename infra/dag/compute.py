@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,21 @@ from infra.dag.fingerprint import hash_rows, hash_table, read_by
 from infra.dag.shards import ERRORS, RowError
 from infra.dag.stage import Lineage, RowStage, Stage, TableStage
 from infra.store.artifacts import Artifact, RowReader, Store
-from infra.store.tables import FileRecord, check_schema, schema_of, sha256_of, to_table, write_atomic, write_table
+from infra.store.tables import (
+    FileRecord,
+    check_schema,
+    read_verified,
+    schema_of,
+    sha256_of,
+    to_table,
+    write_atomic,
+    write_table,
+)
 
 FILE_ROWS = 250_000
 PROGRESS = "progress.json"
+WORKER_BUDGET = 2**28
+"""Bytes of a parent's files that a worker of a row-wise stage keeps beyond what one call needs."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +70,10 @@ class StoreInputs:
         stored = artifact.hashes()
         if stored is not None or "id" not in schema_of(stage.row).names:
             return stored
-        table = artifact.table(stage.row)
-        return hash_table(table["id"], hash_rows(table).to_pylist())
+        # File by file: the media of all rows together may not fit into memory.
+        tables = (read_verified(artifact.directory / file.name, file) for file in artifact.files(None))
+        pieces = [hash_table(table["id"], hash_rows(table).to_pylist()) for table in tables]
+        return pa.concat_tables(pieces or [hash_table(pa.array([], pa.string()), [])])
 
     def table(self, parent: Stage, columns: Sequence[str] | None = None, *, name: str | None = None) -> pa.Table:
         """See `infra.dag.stage.Inputs`."""
@@ -93,6 +106,10 @@ class WorkerInputs(StoreInputs):
             kind = type(self.stage).__name__
             raise TypeError(f"the worker of {kind} reads {parent.node}; name it in reads() or looks_up() of {kind}")
         return super().artifact(parent)
+
+    def lookup(self, parent: Stage) -> RowReader:
+        """See `StoreInputs`; cells are sorted, so a worker goes through its parent in order and keeps little of it."""
+        return replace(super().lookup(parent), budget=WORKER_BUDGET)
 
 
 @dataclass

@@ -89,6 +89,10 @@ class Diffusers(Generator):
     def fps(self) -> float | None:
         return None if self.frames is None else self.frame_rate
 
+    @property
+    def together(self) -> int:
+        return self.batch
+
     def published(self) -> tuple[float, str] | None:
         """By the table of published rates, steps in proportion; None for settings that change the time in other ways."""
         other = self.compiled or self.cache is not None or self.offload != "none" or self.dtype != "bfloat16"

@@ -81,6 +81,11 @@ class Generator(Config, ABC):
         """Frames per second of its clips; None for pictures."""
         return None
 
+    @property
+    def together(self) -> int | None:
+        """Requests that are sampled in one call, where handing over more only holds more pixels; None: any number."""
+        return None
+
     def published(self) -> tuple[float, str] | None:
         """Seconds of one GPU per picture or clip as others have published them, and on which device; None: unknown."""
         return None

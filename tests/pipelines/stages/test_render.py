@@ -159,3 +159,38 @@ def test_pixels_that_are_no_sample_are_the_rows_error(generator, row, reason):
 def test_a_generator_that_does_not_load_ends_the_stage_and_not_row_after_row():
     with pytest.raises(CannotOpen, match="broken could not be loaded: OSError: no such weights"):
         worked(Blinking(name="broken", broken=True), ["a grey field", "a b"], Clip)
+
+
+class Counting(Generator):
+    """Samples two requests at a time."""
+
+    name: str = "counting"
+
+    @property
+    def medium(self):
+        return "image"
+
+    @property
+    def together(self):
+        return 2
+
+    def open(self, device, places):
+        return OpenCounting()
+
+
+class OpenCounting:
+    def __init__(self):
+        self.asked = []
+
+    def sample(self, requests):
+        self.asked.append(len(requests))
+        return [np.full((1, 8, 8, 3), request.seed, dtype=np.uint8) for request in requests]
+
+
+def test_a_generator_is_handed_as_many_requests_as_it_samples_together():
+    worker = RenderWorker([Counting()], row=Picture, resident=1)
+    worker.open("cpu", NOWHERE)
+    row = {"prompt_id": "p", "text": "a", "generator": "counting", "sample": 0}
+    found = worker.run(pa.Table.from_pylist([{"id": str(seed), "seed": seed, **row} for seed in range(5)]))
+    assert worker.opened.get("counting").asked == [2, 2, 1]
+    assert [one.id for one in found] == ["0", "1", "2", "3", "4"]
