@@ -26,10 +26,23 @@ class Vote:
     pair_id: str
     juror: str
     order: str  # ab | ba: which picture was shown first
-    raw: str  # the answer's text, untouched
+    raw: str  # the answer's text, untouched; of a vote read off a ranking: the id of its row in `rank`
     choice: str  # a | b | tie | unparsable, in terms of the pair, not of the position
     score: float | None  # log-odds that a is better, or expected grade of a minus that of b; None where there is none
     dimension: str = "overall"  # what was asked about
+
+
+@dataclass(frozen=True)
+class RankingAnswer:
+    """One juror's answer to the question of how several pictures of a prompt rank, as given."""
+
+    id: str
+    prompt_id: str
+    juror: str
+    order: str  # "1", "2", ...: an order drawn by hash; "1 reversed", ...: the same backwards
+    pictures: list[str]  # ids, as they were shown
+    raw: str  # the answer's text, untouched
+    ranks: list[int]  # of each picture as it was shown; 1 is best, equal ranks are ties; empty where unparsable
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ class Evaluate(TableStage):
         if not names or len(set(names)) != len(names):
             raise ValueError(f"evaluate needs scores or a jury, each measure under a name of its own, got {names}")
         scorers = [judges_in([scorer]) for scores in self.scores for scorer in scores.scorers]
-        measures = [*scorers, *(judges_in(jury.votes.jury) for jury in self._juries.values())]
+        measures = [*scorers, *(judges_in(jury.votes.jurors) for jury in self._juries.values())]
         for arm, maker in self.pictures.makers.items():
             if arm != self.baseline and all(teachers_of(maker) & judges for judges in measures):
                 raise ConfigError(
@@ -177,7 +177,7 @@ class Evaluate(TableStage):
                 yield Measured(scorer.name, dimension, scorer.convention, judged_by, base, arm, outcomes)
         for name, label in self._juries.items():
             outcomes = np.array([preferences[name].get(pair, math.nan) for pair in ids])
-            jury: Sequence[Config] = label.votes.jury
+            jury: Sequence[Config] = label.votes.jurors
             yield Measured(name, OVERALL, RATES[WIN_RATE], judges_in(jury), None, None, outcomes)
 
     def _rows(

@@ -16,7 +16,7 @@ from pipelines.algorithms.prompting.opinion import Opinion
 from pipelines.models.jurors.juror import Case, Juror
 from pipelines.schemas.votes import Vote
 from pipelines.stages.pair import PairSamples
-from pipelines.stages.sources import Pictures
+from pipelines.stages.sources import Pictures, Votes
 
 ORDERS = ("ab", "ba")
 IN_TERMS_OF_PAIR = {
@@ -80,7 +80,7 @@ def vote_of(row: Mapping[str, Any], opinions: tuple[Opinion, ...] | Exception) -
     )
 
 
-class Judge(RowStage):
+class Judge(RowStage, Votes):
     """Pairs and pictures in; a vote for each (pair, juror, order, dimension) out."""
 
     name: ClassVar = "judge"
@@ -101,6 +101,11 @@ class Judge(RowStage):
         if not jury or len(set(names)) != len(names):
             raise ValueError(f"judge needs at least one juror and distinct names, got {names}; change the jury")
         return jury
+
+    @property
+    def jurors(self) -> tuple[Juror, ...]:
+        """The jury."""
+        return self.jury
 
     def cells(self, inputs: Inputs) -> pa.Table:
         """What a juror is shown, and never what a checker would ask for."""

@@ -25,9 +25,8 @@ from pipelines.algorithms.voting.dawid_skene import DawidSkene
 from pipelines.algorithms.voting.panel import Majority, Unanimous, Verdicts
 from pipelines.schemas.votes import DimensionMargin, JurorStatistics, Preference
 from pipelines.stages.human_labels import choices_of_people
-from pipelines.stages.judge import Judge
 from pipelines.stages.pair import PairSamples
-from pipelines.stages.sources import Labels, Pictures
+from pipelines.stages.sources import Labels, Pictures, Votes
 
 Panel = Annotated[Majority | Unanimous | DawidSkene | CalibratedJury, Field(discriminator="kind")]
 
@@ -92,7 +91,8 @@ class Label(TableStage, Labels):
     tables: ClassVar[Mapping[str, type]] = {"jurors": JurorStatistics, **Labels.tables}
 
     pairs: PairSamples
-    votes: Judge
+    votes: Votes
+    "The jurors' votes on these pairs: compared two by two, or read off rankings."
     consistency: Consistency = Consistency()
     "What the two answers of a juror to the two orders come to."
     panel: Panel = Majority()

@@ -11,9 +11,10 @@ from infra.config import Config
 from infra.dag.stage import Places, Stage
 from pipelines.models.adapter import Adapter, Full, LoRA, Start
 from pipelines.models.families.base import Family
+from pipelines.models.jurors.juror import Juror
 from pipelines.schemas.evaluation import Score
 from pipelines.schemas.samples import Picture
-from pipelines.schemas.votes import DimensionMargin, Preference
+from pipelines.schemas.votes import DimensionMargin, Preference, Vote
 
 
 class Pictures(Stage):
@@ -46,6 +47,17 @@ class Scored(Stage):
     """Rows are `Score`s of pictures or clips."""
 
     row: ClassVar[type] = Score
+
+
+class Votes(Stage):
+    """Rows are `Vote`s."""
+
+    row: ClassVar[type] = Vote
+
+    @property
+    def jurors(self) -> tuple[Juror, ...]:
+        """Who votes."""
+        raise NotImplementedError(f"{type(self).__name__} does not say who votes")
 
 
 class Labels(Pairing):

@@ -191,6 +191,7 @@ OF_ALIGN: dict[str, Other | Without] = {name: SHARED[name] for name in SHARED if
     "other_samples": Other(2),
     "other_pairs": Other(1),
     "own_pairs_only": Other(True),
+    "ranking": Without("the jurors at hand compare two pictures"),
     "quota": Other(("second=4",)),
     "first_frames": Without("needs a generator of pictures to clips, which test_align has"),
     "animate": Without("needs a generator of pictures to clips, which test_align has"),

@@ -9,15 +9,17 @@ from typing import Annotated
 from pydantic import Field
 
 from actors.serving.engine import Answer, OpenAnswerEngine, Question
+from infra.config import ConfigError
 from pipelines.algorithms.prompting.dimensions import Dimensions
 from pipelines.algorithms.prompting.grammar import AnswerGrammar
 from pipelines.algorithms.prompting.likert import Likert
 from pipelines.algorithms.prompting.opinion import Opinion
 from pipelines.algorithms.prompting.pairwise import Pairwise
 from pipelines.algorithms.prompting.pointwise import Pointwise
-from pipelines.models.jurors.juror import Case
+from pipelines.algorithms.prompting.ranking import Ranking
+from pipelines.models.jurors.juror import Case, RankingCase, RankingOpinion
 
-AnyQuestionnaire = Annotated[Pairwise | Pointwise | Likert | Dimensions, Field(discriminator="kind")]
+AnyQuestionnaire = Annotated[Pairwise | Pointwise | Likert | Dimensions | Ranking, Field(discriminator="kind")]
 """How a case becomes questions, and answers become opinions."""
 
 
@@ -32,14 +34,28 @@ class OpenAskedJuror:
     def judge(self, cases: Sequence[Case]) -> list[tuple[Opinion, ...] | Exception]:
         """Asks all questions of all cases in one call; a case with a failed question is that question's exception."""
         asked = [self.questionnaire.questions(case.prompt, first=case.first, second=case.second) for case in cases]
-        flat = [question for questions in asked for question in questions]
-        if self.grammar is None:
-            heard = self.engine.ask(flat)
-        else:
-            free = self.engine.ask([written(question, grammar=self.grammar) for question in flat])
-            heard = [read(answer, question, grammar=self.grammar) for question, answer in zip(flat, free, strict=True)]
-        answers = iter(heard)
+        answers = iter(self._heard([question for questions in asked for question in questions]))
         return [self._opinions([next(answers) for _ in questions]) for questions in asked]
+
+    def rank(self, cases: Sequence[RankingCase]) -> list[RankingOpinion | Exception]:
+        """Asks one question for each case, all in one call; ConfigError where the questionnaire is no ranking."""
+        asking = self.questionnaire
+        if not isinstance(asking, Ranking):
+            raise ConfigError(f"a questionnaire of kind {asking.kind} cannot rank; take one of kind ranking")
+        heard = self._heard([asking.question(case.prompt, case.pictures) for case in cases])
+        return [
+            answer
+            if isinstance(answer, Exception)
+            else RankingOpinion(asking.ranks(answer, count=len(case.pictures)), answer.text)
+            for case, answer in zip(cases, heard, strict=True)
+        ]
+
+    def _heard(self, questions: list[Question]) -> list[Answer | Exception]:
+        """The engine's answers, read by the grammar where there is one."""
+        if self.grammar is None:
+            return self.engine.ask(questions)
+        free = self.engine.ask([written(question, grammar=self.grammar) for question in questions])
+        return [read(answer, question, grammar=self.grammar) for question, answer in zip(questions, free, strict=True)]
 
     def _opinions(self, answers: list[Answer | Exception]) -> tuple[Opinion, ...] | Exception:
         readable: list[Answer] = []

@@ -28,7 +28,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pydantic import Field
 
@@ -50,6 +50,26 @@ class Case:
     """The one shown second; None: the first is graded alone."""
 
 
+@dataclass(frozen=True)
+class RankingCase:
+    """Several pictures of one prompt, put before a juror that ranks."""
+
+    prompt: str
+    """The text under which the pictures are judged."""
+    pictures: tuple[Picture, ...]
+    """2 to 8 pictures or clips, in the order shown."""
+
+
+@dataclass(frozen=True)
+class RankingOpinion:
+    """One juror's ranking of the pictures of a case."""
+
+    ranks: tuple[int, ...] | None
+    """Rank of each picture in the order shown: 1 is best, equal ranks are ties. None where unparsable."""
+    raw: str
+    """The answer's text, untouched."""
+
+
 class OpenJuror(Protocol):
     """A juror with its model on a device."""
 
@@ -59,6 +79,15 @@ class OpenJuror(Protocol):
         An exception in the place of a case that could not be judged quarantines its rows alone. What is said of a case
         depends on that case alone, never on its batch.
         """
+        ...
+
+
+@runtime_checkable
+class OpenRankingJuror(OpenJuror, Protocol):
+    """A juror that also ranks several pictures in one question."""
+
+    def rank(self, cases: Sequence[RankingCase]) -> list[RankingOpinion | Exception]:
+        """For each case one ranking; an exception in the place of a case that could not be ranked."""
         ...
 
 
@@ -72,6 +101,11 @@ class Juror(Config, ABC):
     @abstractmethod
     def dimensions(self) -> tuple[str, ...]:
         """Names of what is judged; each becomes a vote. "overall" where there is one question about everything."""
+
+    @property
+    def ranks(self) -> bool:
+        """Whether what `open` returns is an `OpenRankingJuror`."""
+        return False
 
     @abstractmethod
     def open(self, device: str, places: Places) -> OpenJuror:

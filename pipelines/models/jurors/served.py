@@ -5,6 +5,7 @@ from __future__ import annotations
 from actors.serving.openai import ChatServer
 from infra.dag.stage import Places
 from pipelines.algorithms.prompting.grammar import AnswerGrammar
+from pipelines.algorithms.prompting.ranking import Ranking
 from pipelines.models.jurors.asking import AnyQuestionnaire, OpenAskedJuror
 from pipelines.models.jurors.juror import Juror, OpenJuror
 
@@ -31,6 +32,11 @@ class ServedJuror(Juror):
     def dimensions(self) -> tuple[str, ...]:
         """Those of the questionnaire."""
         return self.questionnaire.dimensions
+
+    @property
+    def ranks(self) -> bool:
+        """Whether the questionnaire is a ranking."""
+        return isinstance(self.questionnaire, Ranking)
 
     def open(self, device: str, places: Places) -> OpenJuror:
         """Reads the key from the environment; the device is the server's affair."""

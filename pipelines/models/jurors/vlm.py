@@ -11,6 +11,7 @@ from actors.serving.vllm import VllmEngine
 from infra.config import ConfigError
 from infra.dag.stage import Places
 from pipelines.algorithms.prompting.grammar import AnswerGrammar
+from pipelines.algorithms.prompting.ranking import Ranking
 from pipelines.models.jurors.asking import AnyQuestionnaire, OpenAskedJuror
 from pipelines.models.jurors.juror import Juror, OpenJuror
 from pipelines.models.weights import Hub, Weights
@@ -40,6 +41,11 @@ class VlmJuror(Juror):
     @property
     def dimensions(self) -> tuple[str, ...]:
         return self.questionnaire.dimensions
+
+    @property
+    def ranks(self) -> bool:
+        """Whether the questionnaire is a ranking."""
+        return isinstance(self.questionnaire, Ranking)
 
     def open(self, device: str, places: Places) -> OpenJuror:
         loaded = self.engine.load(self.weights.folder(places), device=device)

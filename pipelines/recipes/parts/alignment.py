@@ -125,6 +125,7 @@ def align(
         judging=brought.judging(),
         encoding=Resources(workers=setup.encode_workers, gpus=setup.encode_gpus),
         weights=cast.weights,
+        ranking=_ranking(cast.jury, brought),
         dtype=setup.dtype,
         texts=previews.texts,
         encoded_rows=ENCODED_ROWS,
@@ -137,6 +138,15 @@ def align(
     measured = _measured(captions, cast, trained, animated, brought)
     report = Report(labels=loop.labels, arena=loop.arena, tune=trained, evaluate=measured)
     return ApplyGate(evaluate=measured, report=report)
+
+
+def _ranking(jury: Sequence[Juror], brought: Brought) -> int:
+    """Pictures per question of the jurors that rank; ConfigError where that cannot be, or none of them ranks."""
+    if brought.ranking == 1:
+        raise ConfigError("--ranking 1: a ranking is of 2 to 8 pictures; give 0 for pairs")
+    if brought.ranking and not any(juror.ranks for juror in jury):
+        raise ConfigError(f"--ranking {brought.ranking}: no juror of --jury ranks; give one `questionnaire: ranking`")
+    return brought.ranking
 
 
 def _animated(captions: WritePrompts, roster: Sequence[Generator], brought: Brought) -> Animated | None:

@@ -51,6 +51,10 @@ class Brought(Config):
     dimensions: Annotated[
         tuple[str, ...], Field(description="NAME or NAME=WEIGHT of the jury's dimensions that decide (default: overall)")
     ] = ()
+    ranking: Annotated[
+        int,
+        Field(ge=0, le=8, description="pictures per question of jurors whose questionnaire is a ranking; 0 for pairs"),
+    ] = 0
     first_frames: Annotated[
         str,
         Field(description="list with the generator of the pictures that clips begin with"),

@@ -18,6 +18,7 @@ from pipelines.stages.judge import Judge
 from pipelines.stages.label import Label
 from pipelines.stages.pair import PairSamples
 from pipelines.stages.prompts import WritePrompts
+from pipelines.stages.rank import Rank, RankedVotes
 from pipelines.stages.render import Render, RenderClips
 from pipelines.stages.score import ScoreSamples
 from pipelines.stages.sources import Pictures
@@ -72,6 +73,7 @@ def labelled_pairs(
     judging: Resources | None = None,
     encoding: Resources | None = None,
     weights: Mapping[str, float] | None = None,
+    ranking: int = 0,
     dtype: Literal["float32", "bfloat16"] = "float32",
     texts: Sequence[str] = (),
     encoded_rows: int = 512,
@@ -81,13 +83,13 @@ def labelled_pairs(
     policy: the generator whose encoders make the latents; samples: pictures per prompt by a generator's name, one where it
     is not named; focus: generators all of whose pairs are kept; per_prompt: most pairs per prompt beside those; resources:
     of the row-wise stages that hold a model, unless judging and encoding have their own; weights: of the jury's dimensions
-    where several decide; quota: most pairs by a generator's name; animated:
-    generators of the roster that make clips of a picture; dtype: of the encoders; texts: encoded beside prompts;
-    encoded_rows: latents and texts per file of `encode`.
+    where several decide; ranking: pictures per question of the jurors that rank, 0 for two; quota: most pairs by a
+    generator's name; animated: generators of the roster that make clips of a picture; dtype: of the encoders; texts:
+    encoded beside prompts; encoded_rows: latents and texts per file of `encode`.
     """
     pictures = _rendered(prompts, roster, animated, samples=dict(samples), resources=resources)
     pairs = PairSamples(pictures=pictures, per_prompt=per_prompt, focus=tuple(focus), quota=dict(quota or {}))
-    votes = Judge(pairs=pairs, pictures=pictures, jury=tuple(jury), resources=judging or resources)
+    votes = _votes(pairs, pictures, jury, ranking=ranking, resources=judging or resources)
     labels = Label(pairs=pairs, votes=votes, weights=dict(weights or {}))
     encoded = Encode(
         pairs=pairs,
@@ -100,6 +102,19 @@ def labelled_pairs(
         resources=encoding or resources,
     )
     return LabelledPairs(prompts, pictures, pairs, labels, Arena(labels=labels), encoded)
+
+
+def _votes(
+    pairs: PairSamples, pictures: Pictures, jury: Sequence[Juror], *, ranking: int, resources: Resources
+) -> Judge | RankedVotes:
+    """The jury's votes on the pairs; with `ranking`, those of jurors that rank are read off rankings of so many."""
+    asked = {"pairs": pairs, "pictures": pictures, "resources": resources}
+    ranking_jurors = tuple(juror for juror in jury if ranking and juror.ranks)
+    others = tuple(juror for juror in jury if juror not in ranking_jurors)
+    judged = Judge(**asked, jury=others) if others else None
+    if judged is not None and not ranking_jurors:
+        return judged
+    return RankedVotes(pairs=pairs, rankings=Rank(**asked, jury=ranking_jurors, most=ranking), judged=judged)
 
 
 def evaluated(

@@ -320,6 +320,8 @@ def test_in_another_store_a_run_is_not_learnt_from(finished, brought, tmp_path):
 REFUSED = [
     ({"policy": "nobody"}, r"--policy nobody: the roster has sd15, flux, qwen, hosted"),
     ({"evaluation_jury": ""}, r"--evaluation-jury: give jurors or --scorers that do not teach the policy"),
+    ({"ranking": 4}, r"--ranking 4: no juror of --jury ranks; give one `questionnaire: ranking`"),
+    ({"ranking": 1}, r"--ranking 1: a ranking is of 2 to 8 pictures"),
     ({"dimensions": ("VQ",)}, r"--dimensions VQ: no juror judges it; the jury of --jury has overall"),
     ({"jury": "videoalign_jury"}, r"overall is the default: no juror judges it; the jury of --jury has MQ, TA, VQ"),
     (
@@ -343,6 +345,18 @@ def test_what_cannot_be_meant_is_refused_while_the_recipe_is_built(brought, chan
     with pytest.raises(ConfigError, match=message):
         target = call_recipe(align_image, flags(brought, **changed))
         assert target.key
+
+
+def test_a_juror_with_a_ranking_ranks_four_pictures_and_the_others_compare_pairs(brought, tmp_path):
+    (brought / "ranking.yaml").write_text(JURY + juror("ranks", "idefics3-pairwise", "ranking"))
+    target = call_recipe(align_image, flags(brought, jury=str(brought / "ranking.yaml"), ranking=4))
+    rank, votes = node(target, "rank"), node(target, "ranked_votes")
+    assert (rank.most, [one.name for one in rank.jury]) == (4, ["ranks"])
+    assert [one.name for one in votes.jurors] == ["ranks", "one", "two"]
+    assert [one.name for one in node(target, "judge[evaluation]").jury] == ["one", "two", "ranks"]
+    plans = plans_of(Store(tmp_path), target)
+    pictures, prompts = plans["render"].rows, plans["render"].rows // 4
+    assert plans["rank"].rows == 2 * prompts and pictures == 4 * prompts  # a set of four, in an order and its reverse
 
 
 def test_jurors_who_teach_are_no_held_out_measure_under_another_name(brought):

@@ -1,39 +1,51 @@
-"""K-wise rankings: both orders, and no ranking is guessed."""
+"""K-wise rankings: every picture once, and no ranking is guessed."""
 
 import pytest
 
 from actors.serving.engine import Answer
 from infra.config import ConfigError
+from pipelines.algorithms.pairing.covering import covering_sets
 from pipelines.algorithms.prompting.ranking import Ranking
 
 
-def test_the_pictures_are_asked_about_in_both_orders():
-    forth, back = Ranking().questions("a red {box}", [b"1", b"2", b"3"])
-    assert (forth.pictures, back.pictures) == ((b"1", b"2", b"3"), (b"3", b"2", b"1"))
-    assert "a red {box}" in forth.parts[-1] and "3 > 2 > 1" in forth.parts[-1]
-    assert forth.parts[:-1] == ("Image 1: ", 0, "Image 2: ", 1, "Image 3: ", 2)
+def test_the_pictures_are_numbered_as_they_are_shown():
+    question = Ranking().question("a red {box}", [b"1", b"2", b"3"])
+    assert question.pictures == (b"1", b"2", b"3") and not question.answers
+    assert "a red {box}" in question.parts[-1] and "3 > 2 > 1" in question.parts[-1]
+    assert question.parts[:-1] == ("Image 1: ", 0, "Image 2: ", 1, "Image 3: ", 2)
 
 
-def test_ranks_of_both_orders_speak_of_the_same_pictures():
-    answers = [Answer("They differ.\nAnswer: 3 > 1 > 2"), Answer("Answer: 1 > 3 > 2")]
-    assert Ranking().ranks(answers, count=3) == ((2, 3, 1), (2, 3, 1))
+def test_a_ranking_of_two_is_a_comparison():
+    said = {text: Ranking().opinions([Answer(f"Answer: {text}")])[0].choice for text in ("1 > 2", "2 > 1", "1 = 2", "1")}
+    assert said == {"1 > 2": "first", "2 > 1": "second", "1 = 2": "tie", "1": "unparsable"}
 
 
 @pytest.mark.parametrize(
     ("text", "ranks"),
-    [("Answer: Image 2, Image 3, Image 1.", (3, 1, 2)), ("2 > 1 = 3", (2, 1, 2)), ("**Answer:** 1 = 2 > 3", None)],
+    [("Answer: Image 2, Image 3, Image 1.", (3, 1, 2)), ("2 > 1 = 3", (2, 1, 2)), ("**Answer:** 1 = 2 > 3", (1, 1, 3))],
 )
 def test_rankings_are_read_in_the_forms_that_are_stated(text, ranks):
-    assert Ranking().read(text, count=3) == (ranks or (1, 1, 3))
+    assert Ranking().ranks(Answer(text), count=3) == ranks
 
 
 @pytest.mark.parametrize("text", ["", "1 > 2", "1 > 2 > 2", "1 > 2 > 4", "1 > 2 > 3 > 4", "the best is 1 > 2 > 3", "2 1 3"])
 def test_what_ranks_not_every_picture_once_is_unparsable(text):
-    assert Ranking().read(text, count=3) is None
-    assert Ranking().ranks([Answer("1 > 2 > 3", ended=False), Answer(text)], count=3) == (None, None)
+    assert Ranking().ranks(Answer(text), count=3) is None
+    assert Ranking().ranks(Answer("1 > 2 > 3", ended=False), count=3) is None
 
 
 @pytest.mark.parametrize("count", [1, 9])
 def test_a_ranking_is_of_two_to_eight_pictures(count):
     with pytest.raises(ConfigError, match="2 to 8"):
-        Ranking().questions("a box", [b""] * count)
+        Ranking().question("a box", [b""] * count)
+
+
+@pytest.mark.parametrize("most", [2, 3, 4, 8])
+def test_every_pair_lies_in_a_set_and_no_set_is_larger_than_allowed(most):
+    pairs = [(f"p{i}", f"p{j}") for i in range(10) for j in range(i) if (i * j) % 3 != 1]
+    sets = covering_sets(pairs, most=most)
+    assert all(any(set(pair) <= set(chosen) for chosen in sets) for pair in pairs)
+    assert all(2 <= len(chosen) <= most for chosen in sets)
+    assert covering_sets(pairs[::-1], most=most) == sets
+    if most == 2:
+        assert len(sets) == len(pairs)
