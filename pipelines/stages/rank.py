@@ -135,7 +135,8 @@ def orders_of(chosen: Sequence[str], *, count: int, seed: int) -> dict[str, tupl
         generator = np.random.default_rng(seed_of("ranking", seed, number, *chosen))
         shown = tuple(chosen[place] for place in generator.permutation(len(chosen)))
         if shown not in found.values():
-            found |= {str(number): shown, f"{number} reversed": shown[::-1]}
+            found[str(number)] = shown
+            found[f"{number} reversed"] = tuple(reversed(shown))
     return found
 
 

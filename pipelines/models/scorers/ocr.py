@@ -28,10 +28,15 @@ FILES = {
 }
 
 
+DIMENSIONS = ("exact", "similarity", "words")
+"""exact: 0 or 1; similarity: 1 - normalised edit distance; words: share of the asked words that are shown."""
+CONVENTION = "in [0, 1]: exact match, 1 - edit distance / longer length, share of asked words; mean of frames"
+
+
 class Ocr(Scorer):
     """Compares the text in a picture with the text that was asked for, without regard to case and white space."""
 
-    convention: ClassVar = "in [0, 1]: exact match, 1 - edit distance / longer length, share of asked words; mean of frames"
+    convention: ClassVar = CONVENTION
 
     name: str = "ocr"
     model: Literal["PP-OCRv6-small"] = "PP-OCRv6-small"
@@ -43,8 +48,8 @@ class Ocr(Scorer):
 
     @property
     def dimensions(self) -> tuple[str, ...]:
-        """exact: 0 or 1; similarity: 1 - normalised edit distance; words: share of the asked words that are shown."""
-        return ("exact", "similarity", "words")
+        """See DIMENSIONS."""
+        return DIMENSIONS
 
     def open(self, device: str, places: Places) -> OpenScorer:
         """Loads the recogniser onto the CPU, whatever the device."""
@@ -64,13 +69,9 @@ class OpenOcr:
         places = [place for place, text in enumerate(asked) if text]
         if places:
             chosen, texts = [samples[place] for place in places], [asked[place] for place in places]
-            compare = lambda frame, place: self._compare(frame, texts[place])  # noqa: E731
+            compare = lambda frame, place: compared(self.read(frame), asked=texts[place])  # noqa: E731
             found[places] = mean_over_frames(chosen, frames=self.options.frames, measure=compare, dimensions=3)
         return found
-
-    def _compare(self, frame: np.ndarray, asked: str) -> tuple[float, ...]:
-        shown = self.read(frame)
-        return tuple(measure(shown, asked=asked) for measure in (exact_match, similarity, word_accuracy))
 
     def read(self, frame: np.ndarray) -> str:
         """The text in uint8[height, width, 3], lines from top to bottom, joined by spaces; "" where there is none."""
@@ -78,6 +79,11 @@ class OpenOcr:
         # rapidocr takes arrays in OpenCV's order of channels: blue, green, red.
         read = self.reader(np.ascontiguousarray(frame[..., ::-1]), **given)
         return " ".join(read.txts or ())
+
+
+def compared(shown: str, *, asked: str) -> tuple[float, ...]:
+    """The measures of DIMENSIONS of the text that is shown."""
+    return tuple(measure(shown, asked=asked) for measure in (exact_match, similarity, word_accuracy))
 
 
 def load_reader() -> Any:

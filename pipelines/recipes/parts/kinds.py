@@ -21,6 +21,7 @@ from pipelines.models.scorers.diversity import Diversity
 from pipelines.models.scorers.hps import HPSv2
 from pipelines.models.scorers.image_reward import ImageReward
 from pipelines.models.scorers.ocr import Ocr
+from pipelines.models.scorers.ocr_model import OcrModel
 from pipelines.models.scorers.pickscore import PickScore
 from pipelines.models.scorers.scorer import Scorer
 from pipelines.models.scorers.soft_alignment import SoftTIFA, VQAScore, YesShare
@@ -38,6 +39,7 @@ SCORERS: Mapping[str, type[Scorer]] = {
     "yes_share": YesShare,
     "soft_tifa": SoftTIFA,
     "ocr": Ocr,
+    "ocr_model": OcrModel,
     "diversity": Diversity,
 }
 

@@ -7,11 +7,15 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from actors.media import encode_mp4, encode_png
+from actors.serving.engine import Question
+from infra.store.files import Folder
 from pipelines.models.jurors.by_score import ScoreJuror
 from pipelines.models.jurors.juror import Case
-from pipelines.models.scorers.ocr import Ocr, asked_text
+from pipelines.models.scorers.ocr import Ocr, asked_text, compared
+from pipelines.models.scorers.ocr_model import OcrModel
 from pipelines.models.scorers.scorer import Sample
 from tests.support.places import NOWHERE
+from tests.support.tiny_vlm import write_tiny_vlm
 
 
 def drawn(*lines, size=(128, 112), pixels=30):
@@ -71,3 +75,26 @@ def test_as_a_juror_it_prefers_the_picture_that_shows_the_word():
     case = Case('a poster that says "Salon"', drawn("Salad"), drawn("Salon"))
     (opinions,) = juror.judge([case])
     assert [(o.dimension, o.choice) for o in opinions] == [(d, "second") for d in ("exact", "similarity", "words")]
+
+
+def test_a_model_that_writes_what_it_reads_is_measured_as_a_reader_is(tmp_path):
+    weights = Folder(path=str(write_tiny_vlm("qwen2-vl", tmp_path / "vlm")))
+    scorer = OcrModel(weights=weights, max_tokens=6, frames=2)
+    opened = scorer.open("cpu", NOWHERE)
+    opened.engine.ends.extend(range(len(opened.engine.processor.tokenizer)))  # random weights end nowhere by themselves
+    opened.engine.model.generation_config.eos_token_id = opened.engine.ends
+    pixels, asked = drawn("Salon"), 'a sign "Salon"'
+    clip = encode_mp4(np.stack([drawn("Salon"), drawn("")]), fps=8).bytes
+    broken = Sample(b"no picture", "image", asked)
+    found = opened.score([sample(pixels, asked), sample(pixels, "a sign"), broken, Sample(clip, "video", asked)])
+    (said,) = opened.engine.ask([Question((0, scorer.instruction), (pixels,), max_tokens=6)])
+    assert found[0].tolist() == pytest.approx(compared(said.text, asked="Salon"))
+    assert np.isnan(found[1:3]).all() and np.isfinite(found[3]).all()
+    asked_itself = json.dumps({"text": said.text})
+    assert opened.score([sample(pixels, "", asked_itself)])[0, 1] == 1.0
+
+
+def test_a_text_that_is_cut_off_is_no_score(tmp_path):
+    weights = Folder(path=str(write_tiny_vlm("qwen2-vl", tmp_path / "vlm")))
+    found = OcrModel(weights=weights, max_tokens=2).open("cpu", NOWHERE).score([sample(drawn("Salon"), 'the word "Salon"')])
+    assert np.isnan(found).all()
