@@ -21,7 +21,8 @@ from pipelines.stages.render import Render
 from tests.benchmarks.measure import Result
 from tests.benchmarks.quiet import Quiet
 
-PROMPTS = 180
+PROMPTS = 900
+"""As many as the miniature has: loading the jurors is part of the stage, once, however many votes there are."""
 
 
 def stage(prompts: int) -> Judge:
