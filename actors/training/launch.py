@@ -178,11 +178,18 @@ def here(loop: Loop, config: Any, *, folder: Path, on_report: OnReport | None) -
 def _trainer(run: Callable[[], None], workers: int, folder: Path, resources: Resources, max_failures: int) -> Any:
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
+    from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
+
+    class Trainer(TorchTrainer):
+        """Without the process that feeds workers from Ray Data, which nobody here reads and which imports for seconds."""
+
+        def _create_default_callbacks(self) -> list[Any]:
+            return [each for each in super()._create_default_callbacks() if not isinstance(each, DatasetsCallback)]
 
     asked = {"CPU": resources.cpus, "GPU": resources.gpus}
     if resources.memory_gb is not None:
         asked["memory"] = resources.memory_gb * 2**30
-    return TorchTrainer(
+    return Trainer(
         run,
         scaling_config=ScalingConfig(
             num_workers=workers,

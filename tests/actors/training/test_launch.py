@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ray._private.state import actors
 
 from actors.training.engines.engine import EngineOptions
 from actors.training.launch import REPORTS, Halt, fit, here
@@ -94,6 +95,8 @@ def test_zero_1_2_and_3_on_two_workers_are_plain_torch(ray_session, world, undis
     for zero in (1, 2, 3):
         curve = json.loads((checkpoint.parent / f"zero{zero}.json").read_text())
         np.testing.assert_allclose(column(curve), undisturbed, atol=1e-4)
+    started = {actor["ActorClassName"] for actor in actors().values()}
+    assert "RayTrainWorker" in started and "DatasetManager" not in started  # nobody reads data sets of Ray
 
 
 def test_a_killed_worker_is_replaced_and_the_curve_is_the_same(ray_session, world, undisturbed, tmp_path):
