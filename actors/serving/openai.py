@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, JsonValue
 
 from actors.media import ending
+from actors.serving.endpoint import Endpoint
 from actors.serving.engine import Answer, Question
-from actors.serving.http import BudgetSpent, Endpoint, HttpClient
+from actors.serving.http import BudgetSpent, HttpClient
 from actors.serving.shown import ClipFrames, Prepared, ask_distinct
 from infra.config import Config
 

@@ -21,6 +21,7 @@ NAMES = (
     "render",
     "render_diffusers",
     "judge",
+    "served_juror",
     "jury",
     "tune_step",
     "dpo_step",

@@ -19,7 +19,8 @@ from urllib.parse import quote
 from pydantic import Field, JsonValue, model_validator
 
 from actors.media import clip_timing, decode, ending
-from actors.serving.http import Endpoint, HttpClient, Part, RequestFailed
+from actors.serving.endpoint import Endpoint
+from actors.serving.http import HttpClient, Part, RequestFailed
 from infra.config import Config
 from infra.dag.stage import Places
 from pipelines.models.generators.generator import Generator, Medium, Pixels, Request

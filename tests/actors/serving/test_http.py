@@ -9,7 +9,8 @@ from random import Random
 
 import pytest
 
-from actors.serving.http import BudgetSpent, Endpoint, HttpClient, RequestFailed, ServerUnavailable
+from actors.serving.endpoint import Endpoint
+from actors.serving.http import BudgetSpent, HttpClient, RequestFailed, ServerUnavailable
 from infra.config import ConfigError
 from infra.identity import canonical
 from tests.support.http_server import Reply, serving

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from actors.media import encode_mp4, encode_png
+from actors.serving.endpoint import Endpoint
 from actors.serving.engine import Answer, Question
-from actors.serving.http import BudgetSpent, Endpoint, RequestFailed, ServerUnavailable
+from actors.serving.http import BudgetSpent, RequestFailed, ServerUnavailable
 from actors.serving.openai import ChatServer, word_log_probabilities
 from infra.identity import canonical, dumps
 from pipelines.algorithms.prompting.grammar import AnswerGrammar

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from actors.media import encode_png
-from actors.serving.http import Endpoint
+from actors.serving.endpoint import Endpoint
 from actors.serving.openai import ChatServer
 from actors.serving.vllm import _ENVIRONMENT
 from pipelines.miniature.jurors import WEIGHTS, shipped

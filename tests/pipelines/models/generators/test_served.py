@@ -13,7 +13,8 @@ import pyarrow as pa
 import pytest
 
 from actors.media import decode, encode_mp4, encode_png
-from actors.serving.http import Endpoint, ServerUnavailable
+from actors.serving.endpoint import Endpoint
+from actors.serving.http import ServerUnavailable
 from infra.config import ConfigError
 from infra.identity import canonical, key_of
 from pipelines.models.generators.generator import Request

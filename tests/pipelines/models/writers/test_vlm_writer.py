@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from actors.serving.endpoint import Endpoint
 from actors.serving.engine import Answer
-from actors.serving.http import Endpoint
 from actors.serving.openai import ChatServer
 from actors.serving.transformers import TransformersEngine
 from infra.config import ConfigError
