@@ -32,7 +32,7 @@ from pipelines.stages.examples import Examples
 from pipelines.training.data import TrainingData
 from pipelines.training.held_out import HeldOutPairs, held_out_pairs
 from pipelines.training.noise import NoiseDraws
-from pipelines.training.reward import SCORES_FILE, Measurement, PairLoss, RewardObjective, measure
+from pipelines.training.reward import SCORES_FILE, Measurement, PairLoss, PairNoise, RewardObjective, measure
 from pipelines.training.stage import curve_of, launched, placed_policy, run_length, run_training, training_data
 
 
@@ -52,7 +52,11 @@ class Reward(TableStage):
     loss: PairLoss = BradleyTerry()
     "Bradley-Terry, which leaves ties out, or its form with ties, which learns from them."
     times: TimeSampler = UniformTimes()
-    "How noise levels are drawn."
+    "How noise levels are drawn; shift = generator follows the generator's own scheduler."
+    pair_noise: PairNoise = "shared"
+    "Whether both members of a pair get the same noise in training, or each its own."
+    checkpointing: bool = Field(False, exclude=True)
+    "Activations of the denoiser are computed again for the gradient and not kept; results are the same."
     held_out: float = Field(0.2, gt=0, lt=1)
     "Share of the training prompts whose pairs measure and do not train, chosen by hash."
     trainer: TrainerOptions = TrainerOptions(
@@ -90,6 +94,8 @@ class Reward(TableStage):
             loss=self.loss,
             noise=NoiseDraws(self.times, draws=None),
             described=self.description,
+            pair_noise=self.pair_noise,
+            checkpointing=self.checkpointing,
         )
         trainer = self.trainer.resolved(learnt.num_rows)
         length = run_length(trainer, learnt.num_rows)

@@ -71,11 +71,13 @@ class NoiseDraws:
         return noised_pair(batch, noise=noise, t=t, path=loaded.path)
 
 
-def noised_pair(batch: Batch, *, noise: torch.Tensor, t: torch.Tensor, path: NoisePath) -> PathSample:
-    """Winners, then losers, both at noise float[b, *shape] and times float[b]."""
+def noised_pair(
+    batch: Batch, *, noise: torch.Tensor, t: torch.Tensor, path: NoisePath, of_losers: torch.Tensor | None = None
+) -> PathSample:
+    """Winners, then losers, both at noise float[b, *shape] and times float[b]; `of_losers`: other noise of the losers."""
     data = torch.cat([batch.winners, batch.losers])
-    noise, t = noise.to(data), t.to(data)
-    return path.sample(data, noise=torch.cat([noise, noise]), t=torch.cat([t, t]))
+    noise, t = torch.cat([noise, noise if of_losers is None else of_losers]).to(data), t.to(data)
+    return path.sample(data, noise=noise, t=torch.cat([t, t]))
 
 
 def fixed_seed(example: str, number: int, *, seed: int) -> int:

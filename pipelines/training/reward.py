@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -21,6 +21,7 @@ from infra.lazy import lazy
 from infra.store.tables import to_table
 from pipelines.algorithms.reward.accuracy import GRID
 from pipelines.algorithms.reward.bradley_terry import A_WINS, TIE, BradleyTerry, BradleyTerryTies
+from pipelines.algorithms.reward.enhanced import BINS
 from pipelines.models.exact import refuse_unequal, trained_names
 from pipelines.models.families.base import Family
 from pipelines.models.rewards.reward import LatentReward, RewardModel
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from pipelines.algorithms.diffusion.path import NoisePath
+    from pipelines.algorithms.diffusion.path import NoisePath, PathSample
+    from pipelines.models.families.base import Condition
     from pipelines.models.rewards.network import RewardNetwork
 else:
     torch = lazy("torch")
@@ -40,13 +42,17 @@ else:
 PairLoss = Annotated[BradleyTerry | BradleyTerryTies, Field(discriminator="kind")]
 """The loss of a reward model; Bradley-Terry learns from decided pairs, the form with ties from all of them."""
 
+PairNoise = Literal["shared", "independent"]
+"""Whether both members of a pair get the same noise, which has the lower variance, or each its own (DRM, LRM)."""
+
 MEASURED_AT_ONCE = 128  # pairs
+CALIBRATION_PAIRS = 64
 SCORES_FILE = "scores.parquet"
 
 
 @dataclass
 class RewardObjective:
-    """A loss of pairs on noised latents: both members share noise and time, and one forward pass scores both."""
+    """A loss of pairs on noised latents: both members have one time, and one forward pass scores both."""
 
     model: RewardModel
     policy: Family
@@ -55,6 +61,8 @@ class RewardObjective:
     loss: BradleyTerry | BradleyTerryTies
     noise: NoiseDraws
     described: dict[str, Any]
+    pair_noise: PairNoise = "shared"
+    checkpointing: bool = False
     _ready: Any = field(default=None, init=False, repr=False)
 
     def describe(self) -> dict[str, Any]:
@@ -64,7 +72,10 @@ class RewardObjective:
     def prepare(self, device: torch.device, *, cast: Cast = uncast) -> nn.Module:
         """Loads the backbone and opens the examples."""
         network = self.model.build(self.policy, device=device)
+        if self.checkpointing:
+            network.generator.checkpointing()
         self._ready = _Ready(network, self.data.open(), device)
+        network.calibrate(calibration_points(self._ready.data, path=network.generator.path, device=device))
         return network
 
     @property
@@ -100,7 +111,9 @@ class RewardObjective:
         seeds = [self.noise.seed_of(draw, example=name) for draw, name in zip(draws, batch.ids, strict=True)]
         shift = ready.network.generator.time_shift(shape)
         noise, t = self.noise.sample(seeds, shape=shape, own_shift=shift)
-        scores = pair_scores(model, batch, noise=noise, t=t, path=ready.network.generator.path)
+        of_losers = _own_noise(seeds, shape=shape) if self.pair_noise == "independent" else None
+        given = {"noise": noise, "t": t, "of_losers": of_losers}
+        scores = pair_scores(model, batch, path=ready.network.generator.path, **given)
         lead = scores[:, 0, 0] - scores[:, 1, 0]
         ties = torch.from_numpy(batch.columns["tie"] > 0)
         outcome = torch.where(ties, TIE, A_WINS).to(lead.device)
@@ -112,9 +125,10 @@ class RewardObjective:
 
     def export(self, parameters: dict[str, torch.Tensor], folder: Path) -> None:
         """Writes the trained parameters and the settings; ConfigError unless they are exactly the network's."""
-        wanted = trained_names(self._ready.network)
-        refuse_unequal(parameters, wanted=wanted, source="the trained reward model")
-        self.model.save(parameters, folder, backbone=self.policy)
+        network = self._ready.network
+        refuse_unequal(parameters, wanted=trained_names(network), source="the trained reward model")
+        constants = {name: network.get_buffer(name).cpu() for name in network.constants}
+        self.model.save({**parameters, **constants}, folder, backbone=self.policy)
 
 
 @dataclass(frozen=True)
@@ -124,11 +138,34 @@ class _Ready:
     device: torch.device
 
 
+def calibration_points(
+    data: OpenTrainingData, *, path: NoisePath, device: torch.device
+) -> Iterator[tuple[PathSample, Condition]]:
+    """Both members of some pairs, spread over the data, noised to the middle of each bin of t: one pair at a time."""
+    for index in np.unique(np.linspace(0, len(data) - 1, CALIBRATION_PAIRS).round().astype(int)).tolist():
+        batch = data.batch([index], device=device)
+        for t in (np.arange(BINS) + 0.5) / BINS:
+            noise = _noise_at(t, batch.ids, shape=batch.winners.shape[1:])
+            yield noised_pair(batch, noise=noise, t=torch.tensor([t], dtype=torch.float32), path=path), batch.both
+
+
+def _own_noise(seeds: Sequence[int], *, shape: Sequence[int]) -> torch.Tensor:
+    """Noise of the losers, float[pairs, *shape], from seeds of their own."""
+    generators = (torch.Generator().manual_seed(seed_of("loser", seed)) for seed in seeds)
+    return torch.stack([torch.randn(*shape, generator=generator) for generator in generators])
+
+
 def pair_scores(
-    model: nn.Module | LatentReward, batch: Batch, *, noise: torch.Tensor, t: torch.Tensor, path: NoisePath
+    model: nn.Module | LatentReward,
+    batch: Batch,
+    *,
+    noise: torch.Tensor,
+    t: torch.Tensor,
+    path: NoisePath,
+    of_losers: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Scores float[pairs, (winner, loser), dimensions] at noise float[pairs, *shape] and times float[pairs]."""
-    sample = noised_pair(batch, noise=noise, t=t, path=path)
+    sample = noised_pair(batch, noise=noise, t=t, path=path, of_losers=of_losers)
     return torch.stack(model(sample.x_t, t=sample.t, condition=batch.both, target=sample.target).chunk(2), dim=1)
 
 

@@ -1,8 +1,9 @@
 """The interface of a latent reward model: noised latents, their time and their condition in, a score per dimension out.
 
 A reward model is a frozen config with a network on the backbone of a generator. What training leaves is a folder of two
-files: `reward.safetensors` has every trained tensor (of the head and of the backbone), `reward.json` the config and the
-identity of the generator. What was not trained is read from the generator itself; the folder is no second copy of it.
+files: `reward.safetensors` has every trained tensor (of the head and of the backbone) and what was measured beforehand,
+`reward.json` the config and the identity of the generator. What was not trained is read from the generator itself; the
+folder is no second copy of it.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class RewardModel(Config, ABC):
         """An untrained network on the backbone, in single precision; what is to be trained requires a gradient."""
 
     def save(self, trained: Mapping[str, torch.Tensor], folder: Path, *, backbone: Family) -> None:
-        """Writes the two files of a trained model; `trained` has its trained parameters, whole and by name."""
+        """Writes the two files of a trained model; `trained`: its parameters, whole and by name, and its constants."""
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -97,6 +98,7 @@ class RewardModel(Config, ABC):
                 raise ConfigError(f"{folder} was trained with {name} {stored.get(name)}, not {own}; make them agree")
         network = self.build(backbone, device=device)
         tensors = load_file(folder / WEIGHTS_FILE)
-        load_exactly(network, tensors, names=trained_names(network), source=str(folder / WEIGHTS_FILE))
+        names = [*trained_names(network), *network.constants]
+        load_exactly(network, tensors, names=names, source=str(folder / WEIGHTS_FILE))
         network.requires_grad_(False).eval()
         return network

@@ -28,6 +28,14 @@ else:
 JOINT_WIDTH = "caption_projection_dim"  # a setting that only joint transformers of SD3's kind have
 
 
+def is_joint(backbone: Family) -> bool:
+    """Whether the denoiser is a joint transformer of SD3's kind, as far as can be known before it is loaded."""
+    config = backbone.weights.local / backbone.part / "config.json" if isinstance(backbone.weights, Folder) else None
+    if backbone.joint_text and config is not None and config.is_file():
+        return JOINT_WIDTH in json.loads(config.read_text())
+    return backbone.joint_text
+
+
 class TaskTokenReward(RewardModel):
     """Needs a joint transformer of Stable Diffusion 3's kind: its blocks carry the text as a stream of tokens."""
 
@@ -36,11 +44,7 @@ class TaskTokenReward(RewardModel):
     """Number of learnable tokens that are appended to the tokens of the caption."""
 
     def refuse(self, backbone: Family) -> None:
-        joint = backbone.joint_text
-        config = backbone.weights.local / backbone.part / "config.json" if isinstance(backbone.weights, Folder) else None
-        if joint and config is not None and config.is_file():
-            joint = JOINT_WIDTH in json.loads(config.read_text())
-        if not joint:
+        if not is_joint(backbone):
             raise ConfigError(
                 f"task tokens need a joint transformer of Stable Diffusion 3's kind, and this {backbone.name} generator "
                 "has another denoiser; choose an SD3 or SD3.5 generator as the policy of the reward model"

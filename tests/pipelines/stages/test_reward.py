@@ -19,12 +19,15 @@ from infra.config import ConfigError
 from infra.store.files import Folder
 from infra.store.tables import from_table
 from pipelines.algorithms.diffusion.flow import UniformTimes
+from pipelines.algorithms.diffusion.path import per_sample_error
 from pipelines.algorithms.reward.accuracy import GRID
 from pipelines.algorithms.reward.bradley_terry import BradleyTerry, BradleyTerryTies
+from pipelines.algorithms.reward.enhanced import bin_of
 from pipelines.miniature.denoiser import build_pixart
 from pipelines.miniature.pipeline import load_pipeline
 from pipelines.models.rewards.clean import CleanScores
 from pipelines.models.rewards.reward import SETTINGS_FILE, WEIGHTS_FILE
+from pipelines.models.rewards.slrm import SLRM
 from pipelines.models.rewards.task_tokens import TaskTokenReward
 from pipelines.models.scorers.scorer import Sample
 from pipelines.models.scorers.trained import TrainedReward
@@ -39,6 +42,7 @@ from pipelines.training.reward import (
     SCORES_FILE,
     Measurement,
     RewardObjective,
+    calibration_points,
     measure,
     scores_by_time,
 )
@@ -273,3 +277,62 @@ def test_the_settings_beside_the_weights_say_what_they_are(trained):
         "task_tokens": 2,
     }
     assert stored["backbone"]["class"] == "MiniatureFamily"
+
+
+def slrm_in(world, **changes):
+    model = SLRM(**changes)
+    objective = objective_of(world, family="sd3", model=model)
+    torch.manual_seed(0)
+    return objective, objective.prepare(torch.device("cpu"))
+
+
+def test_slrm_measures_the_usual_error_once_and_a_reloaded_model_scores_as_the_trained_one(sd3_world, tmp_path):
+    objective, network = slrm_in(sd3_world)
+    assert network.usual_errors.shape == (10,)
+    assert (network.usual_errors > 0).all()
+    before = network.usual_errors.clone()
+    losses = objective.losses(network, [draw(1), draw(2), draw(3)], means={}).losses
+    losses.sum().backward()
+    assert torch.equal(before, network.usual_errors)
+    parameters = {name: value for name, value in network.named_parameters() if value.requires_grad}
+    objective.export(parameters, tmp_path)
+    again = objective.model.loaded(tmp_path, backbone=objective.policy, device="cpu")
+    x, target = torch.randn(2, 2, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    condition = objective._ready.data.texts(["1text1", "1text2"], device=torch.device("cpu"))
+    given = {"t": torch.tensor([0.1, 0.9]), "condition": condition, "target": target}
+    torch.testing.assert_close(again(x, **given), network(x, **given), rtol=0, atol=1e-5)
+    tensors = load_file(tmp_path / WEIGHTS_FILE)
+    del tensors["usual_errors"]
+    save_file(tensors, tmp_path / WEIGHTS_FILE)
+    with pytest.raises(ConfigError, match="lacks 'usual_errors'"):
+        objective.model.loaded(tmp_path, backbone=objective.policy, device="cpu")
+
+
+def test_slrm_of_the_untouched_generator_halves_a_score_of_the_usual_error(sd3_world):
+    """exp(-ln 4 / 2) = 1/2 on average over the training pairs, whatever the size of the errors."""
+    objective, network = slrm_in(sd3_world)
+    network.place.active = False
+    data = objective._ready.data
+    penalties = []
+    for sample, condition in calibration_points(data, path=network.generator.path, device=torch.device("cpu")):
+        with torch.no_grad():
+            error = per_sample_error(network._predict(sample.x_t, sample.t, condition), target=sample.target)
+        usual = network.usual_errors[bin_of(sample.t)]
+        penalties.append(network.settings.enhancement.penalty(error, usual=usual).mean().item())
+    assert np.mean(penalties) == pytest.approx(np.log(2), rel=1e-4)
+
+
+def test_the_members_of_a_pair_share_their_noise_or_have_their_own(sd3_world):
+    seen = {}
+    for kind in ("shared", "independent"):
+        objective = objective_of(sd3_world, family="sd3")
+        objective.pair_noise = kind
+        network = objective.prepare(torch.device("cpu"))
+        network.register_forward_pre_hook(lambda _, x, named: seen.update(x=x[0], target=named["target"]), with_kwargs=True)
+        objective.losses(network, [draw(1), draw(2)], means={})
+        batch = objective._ready.data.batch([1, 2], device=torch.device("cpu"))
+        # target = noise - x_0, so the noises follow from it.
+        noise = seen["target"] + torch.cat([batch.winners, batch.losers])
+        seen[kind] = noise
+        assert torch.allclose(noise[:2], noise[2:], atol=1e-5) == (kind == "shared")
+    assert torch.allclose(seen["shared"][:2], seen["independent"][:2], atol=1e-5)
