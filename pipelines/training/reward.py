@@ -144,8 +144,8 @@ def calibration_points(
     """Both members of some pairs, spread over the data, noised to the middle of each bin of t: one pair at a time."""
     for index in np.unique(np.linspace(0, len(data) - 1, CALIBRATION_PAIRS).round().astype(int)).tolist():
         batch = data.batch([index], device=device)
-        for t in (np.arange(BINS) + 0.5) / BINS:
-            noise = _noise_at(t, batch.ids, shape=batch.winners.shape[1:])
+        for t in ((np.arange(BINS) + 0.5) / BINS).tolist():
+            noise = noise_at([t], batch.ids, shape=batch.winners.shape[1:])
             yield noised_pair(batch, noise=noise, t=torch.tensor([t], dtype=torch.float32), path=path), batch.both
 
 

@@ -20,7 +20,7 @@ from pipelines.models.families.base import Condition
 PROJECTIONS = ("q", "k", "v")
 
 
-class Place(ABC):
+class TokenPlace(ABC):
     """A denoiser with n more tokens, the last of the stream that they stand in; 0 for none."""
 
     def __init__(self, transformer: Any, *, count: int) -> None:
@@ -76,7 +76,7 @@ class Place(ABC):
             self.picture = inputs[0]
 
 
-class SD3Place(Place):
+class SD3Place(TokenPlace):
     """At the end of the text stream of SD3. The last block returns no text, so the one before is read."""
 
     def __init__(self, transformer: Any, *, count: int, velocity: bool) -> None:
@@ -103,7 +103,7 @@ class SD3Place(Place):
         self.transformer.norm_out.register_forward_pre_hook(self._finish)
 
 
-class FluxPlace(Place):
+class FluxPlace(TokenPlace):
     """At the end of the text of FLUX, through its double blocks and its single ones."""
 
     @property
@@ -127,7 +127,7 @@ class FluxPlace(Place):
         return torch.cat([inputs[0].new_zeros(self.count, inputs[0].shape[1]), inputs[0]])
 
 
-class QwenPlace(Place):
+class QwenPlace(TokenPlace):
     """At the end of the text of Qwen-Image, without a rotary phase: a text's padding is then no part of a score."""
 
     @property
@@ -156,7 +156,7 @@ class QwenPlace(Place):
         return picture, torch.cat([text[: -self.count], torch.ones_like(text[-self.count :])])
 
 
-class WanPlace(Place):
+class WanPlace(TokenPlace):
     """At the end of the video's tokens of Wan, without a rotary phase; they pass its attention to the text, too."""
 
     @property
@@ -200,7 +200,7 @@ class WanPlace(Place):
 class TokenProjection(nn.Module):
     """A linear projection of the task tokens' own, in the place of the one that the rest of their stream passes."""
 
-    def __init__(self, shared: Any, place: Place) -> None:
+    def __init__(self, shared: Any, place: TokenPlace) -> None:
         """Starts as a copy of `shared`, and takes its place for the last tokens from now on."""
         super().__init__()
         self.own = nn.Linear(shared.in_features, shared.out_features, bias=shared.bias is not None)
@@ -218,7 +218,7 @@ class TokenProjection(nn.Module):
         return torch.cat([output[:, :-count], self.own(inputs[0][:, -count:])], dim=1)
 
 
-def own_projections(place: Place) -> nn.ModuleList:
+def own_projections(place: TokenPlace) -> nn.ModuleList:
     """Projections of the tokens' own in every block, by block and then by name (q, k, v)."""
     blocks = (zip(PROJECTIONS, shared, strict=True) for shared in place.projections())
     return nn.ModuleList(
@@ -226,7 +226,7 @@ def own_projections(place: Place) -> nn.ModuleList:
     )
 
 
-def place_of(family: str, transformer: Any, *, count: int, velocity: bool) -> Place:
+def place_of(family: str, transformer: Any, *, count: int, velocity: bool) -> TokenPlace:
     """Where task tokens stand in the denoiser of a family."""
     if family in ("sd3", "miniature"):
         return SD3Place(transformer, count=count, velocity=velocity)
