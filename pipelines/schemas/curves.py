@@ -19,6 +19,12 @@ class Curve:
     and loser_error (mean squared errors of the policy's predictions), error_drift (policy's minus reference's error, mean
     of both members), drift (mean squared difference to the reference's predictions) and whatever its method reports; a
     reward model adds accuracy (share of pairs whose winner leads).
+
+    Online training adds, at the first step of every round, reward (mean known score), masked_share (scores that are NaN),
+    zero_advantage_share (states that are not learnt from), policy_shift (mean log-probability ratio to the reference),
+    better_score, worse_score and order_flips of pairs, parity (largest difference of recomputed log-probabilities), seconds
+    of rollout, scoring and update per rank, forwards and scores of all ranks, and held_out_reward and held_out_measure
+    where they were measured; at every step clip_share and kl where the method has them.
     """
 
     step: int  # counted from 1
