@@ -38,7 +38,9 @@ class Brought(Config):
     ] = ""
     scorers: Annotated[str, Field(description="list of scorers that measure the evaluation")] = ""
     policy_samples: Annotated[int, Field(ge=1, le=64, description="pictures or clips per prompt by the policy")] = 4
-    other_samples: Annotated[int, Field(ge=0, le=64, description="the same by each other generator")] = 1
+    other_samples: Annotated[
+        int, Field(ge=0, le=64, description="pictures or clips per prompt by each other generator")
+    ] = 1
     other_pairs: Annotated[
         int | None, Field(ge=1, description="most pairs per prompt with other generators (default: all)")
     ] = None
@@ -57,9 +59,11 @@ class Brought(Config):
     ] = 0
     first_frames: Annotated[
         str,
-        Field(description="list with the generator of the pictures that clips begin with"),
+        Field(description="list with one generator: it makes the pictures that clips begin with"),
     ] = ""
-    animate: Annotated[tuple[str, ...], Field(description="generators of the roster that begin so")] = ()
+    animate: Annotated[
+        tuple[str, ...], Field(description="names of the generators of the roster whose clips begin with a picture")
+    ] = ()
     render_workers: Annotated[int, Field(ge=1, le=4096, description="actors that render")] = 8
     render_gpus: Annotated[float, Field(ge=0, description="GPUs per rendering actor")] = 1.0
     render_on: Annotated[
