@@ -29,6 +29,9 @@ SIMILARITY_WIDTH = 768
 class SLRMNetwork(RewardNetwork):
     """x_t, its condition, its time and the target in; eta log S^ of every dimension out, in fp32."""
 
+    usual_errors: torch.Tensor
+    """float[BINS]: the untouched generator's mean error by bins of t, where the enhancement is relative."""
+
     def __init__(self, generator: LoadedFamily, settings: SLRM) -> None:
         super().__init__()
         self.generator, self.settings = generator, settings
@@ -131,7 +134,7 @@ class SLRMNetwork(RewardNetwork):
         mask = condition.get("mask")
         weight = torch.ones(words.shape[:2], device=words.device) if mask is None else mask.to(words.device).float()
         text = (words * weight[..., None]).sum(1) / weight.sum(1, keepdim=True)
-        text, picture = text.to(self.of_text[0].weight.dtype), pictures.mean(1).to(self.of_text[0].weight.dtype)
+        text, picture = text.to(self.scale.dtype), pictures.mean(1).to(self.scale.dtype)
         pairs = zip(self.of_picture, self.of_text, strict=True)
         cosines = [nn.functional.cosine_similarity(one(picture), other(text), dim=1) for one, other in pairs]
         return torch.exp(self.scale) * torch.stack(cosines, dim=1)
