@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from actors.serving.qwen_video import MODELS, QwenVideoInput
 from infra.config import ConfigError
 from infra.store.files import refuse_unsafe
 
@@ -36,21 +37,25 @@ def load_processor(folder: Path) -> Any:
 
 
 def _processor(folder: Path) -> Any:
-    """The processor; without its video input where that needs torchvision and there is none."""
+    """The processor; where there is no torchvision, without its video input, or with Qwen's own made here."""
     from transformers import AutoProcessor
     from transformers.utils.import_utils import is_torchvision_available
 
-    kind = AutoProcessor if is_torchvision_available() else _class_without_video(folder)
-    return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if is_torchvision_available():
+        return AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    config = folder / "config.json"
+    model = json.loads(config.read_text()).get("model_type", "") if config.is_file() else ""
+    processor = _class_without_video(model).from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if model in MODELS:
+        processor.video_processor = QwenVideoInput.of(folder, processor.image_processor)
+    return processor
 
 
-def _class_without_video(folder: Path) -> Any:
-    """The class that loads a folder's processor, its video input left out; AutoProcessor where it has none."""
+def _class_without_video(model: str) -> Any:
+    """The class that loads a model's processor, its video input left out; AutoProcessor where it has none."""
     from transformers import AutoProcessor
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 
-    config = folder / "config.json"
-    model = json.loads(config.read_text()).get("model_type", "") if config.is_file() else ""
     name = PROCESSOR_MAPPING_NAMES.get(model)
     kind = getattr(import_module("transformers"), name) if isinstance(name, str) else None
     return AutoProcessor if kind is None or "video_processor" not in kind.get_attributes() else without_video(kind)

@@ -133,7 +133,7 @@ def orders_of(chosen: Sequence[str], *, count: int, seed: int) -> dict[str, tupl
     found: dict[str, tuple[str, ...]] = {}
     for number in range(1, count + 1):
         generator = np.random.default_rng(seed_of("ranking", seed, number, *chosen))
-        shown = tuple(chosen[place] for place in generator.permutation(len(chosen)).tolist())
+        shown = tuple(chosen[int(place)] for place in generator.permutation(len(chosen)))
         if shown not in found.values():
             found[str(number)] = shown
             found[f"{number} reversed"] = tuple(reversed(shown))

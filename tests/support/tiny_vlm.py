@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from actors.serving.vocabulary import without_video
 
 KINDS = ("qwen2-vl", "idefics3")
 PATCH = 4  # pixels; a token of Qwen2-VL is a square of two by two patches
+SIZES = {"patch_size": PATCH, "size": {"shortest_edge": (2 * PATCH) ** 2, "longest_edge": 64**2}}
+"""Patches and limits of pixels of the tiny Qwen2-VL's pictures and of its frames."""
 _ENDS = ["<|endoftext|>", "<|im_start|>"]
 _SPECIAL = {
     "qwen2-vl": [*_ENDS, "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"],
@@ -39,6 +42,9 @@ def write_tiny_vlm(kind: str, folder: Path, *, seed: int = 0, context: int = 204
     model.eval().save_pretrained(folder, safe_serialization=True)
     processor = _processor(kind, words)
     processor.save_pretrained(folder)
+    if kind == "qwen2-vl":
+        video = SIZES | {"video_processor_type": "Qwen2VLVideoProcessor"}
+        (folder / "video_preprocessor_config.json").write_text(json.dumps(video))
     return folder
 
 
@@ -70,8 +76,7 @@ def _processor(kind: str, words: list[str]) -> Any:
 
     tokenizer = _tokenizer(kind, words)
     if kind == "qwen2-vl":
-        size = {"shortest_edge": (2 * PATCH) ** 2, "longest_edge": 64**2}
-        pictures = Qwen2VLImageProcessorPil(patch_size=PATCH, size=size)
+        pictures = Qwen2VLImageProcessorPil(**SIZES)
         return without_video(transformers.Qwen2VLProcessor)(pictures, tokenizer, chat_template=_QWEN_TEMPLATE)
     edges = {"size": {"longest_edge": 32}, "max_image_size": {"longest_edge": 16}}
     return transformers.Idefics3Processor(

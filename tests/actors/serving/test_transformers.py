@@ -12,6 +12,7 @@ import torch
 from actors.media import encode_mp4, encode_png
 from actors.serving.drawing import SeededDraws, likeliest
 from actors.serving.engine import Answer, Question
+from actors.serving.qwen_video import QwenVideoInput
 from actors.serving.shown import ClipFrames, prepare
 from actors.serving.transformers import TransformersEngine
 from infra.config import ConfigError
@@ -124,6 +125,44 @@ def test_a_processor_without_a_chat_template_is_refused(folders, tmp_path):
 def test_a_video_input_that_the_processor_lacks_is_refused(folders):
     with pytest.raises(ConfigError, match="as_video"):
         TransformersEngine(clips=ClipFrames(as_video=True)).load(folders["idefics3"], device="cpu")
+
+
+def test_a_clip_is_a_video_to_a_processor_with_video_input(folders):
+    """Frames of one clip in the model's own video input: as a plain call of the model says, and blind to no frame."""
+    engine = TransformersEngine(clips=ClipFrames(as_video=True, most=3), batch_size=2).load(
+        folders["qwen2-vl"], device="cpu"
+    )
+    asked = [Question((0, "and", 1, "which moves?"), (clip(seed), clip(9)), ("A", "B")) for seed in (1, 2)]
+    (one, other) = engine.ask(asked)
+    assert one != other and engine.ask(asked[:1]) == [one]
+    (ready,) = [prepare(asked[0], clips=engine.engine.clips)]
+    assert [part["type"] for part in ready.conversation[0]["content"]] == ["video", "text", "video", "text"]
+    videos = [frames for frames, _ in ready.load().videos]
+    text = engine.processor.apply_chat_template(ready.conversation, tokenize=False, add_generation_prompt=True)
+    inputs = engine.processor(text=[text], videos=[videos], return_tensors="pt")
+    grid = inputs["video_grid_thw"].tolist()
+    assert [steps for steps, _, _ in grid] == [2, 2]  # three frames, two in a patch, the last one repeated
+    assert int((inputs["input_ids"] == engine.model.config.video_token_id).sum()) == sum(t * h * w // 4 for t, h, w in grid)
+    with torch.inference_mode():
+        expected = engine.model(**inputs).logits[0, -1].double().log_softmax(-1)
+    (token,) = engine.processor.tokenizer.encode("A", add_special_tokens=False)
+    assert one.log_probabilities["A"] == pytest.approx(float(expected[token]), abs=1e-4)
+
+
+def test_a_video_of_one_still_frame_twice_has_the_patches_of_the_picture():
+    """What the model sees of two equal frames is what it sees of the picture, which transformers repeats in time."""
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    size = {"shortest_edge": 64, "longest_edge": 4096}
+    pictures = Qwen2VLImageProcessorPil(patch_size=4, size=size)
+    frames = np.random.default_rng(0).integers(0, 255, (3, 32, 24, 3), dtype=np.uint8)
+    video = QwenVideoInput(pictures, size=size)
+    still = video([[frames[[0, 0]]]])
+    whole = pictures([frames[0], frames[1], frames[2]], return_tensors="np")["pixel_values"].reshape(3, 48, 3, 2, 4, 4)
+    assert np.array_equal(still["pixel_values_videos"].reshape(48, 3, 2, 4, 4), whole[0])
+    moving = video([frames])["pixel_values_videos"].reshape(2, 48, 3, 2, 4, 4)
+    order = [(0, 0, 0), (0, 1, 1), (1, 0, 2), (1, 1, 2)]  # step, place in the patch, frame
+    assert all(np.array_equal(moving[step, :, :, place], whole[frame, :, :, 0]) for step, place, frame in order)
 
 
 def test_draws_from_seeds_follow_the_models_probabilities():
