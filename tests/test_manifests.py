@@ -37,6 +37,7 @@ class Parsed(BaseException):
 
 def commands(text):
     """`salon …` and `python -m jobs.… …` in a text, as words after `salon`."""
+    text = re.sub(r"\\\n\s*", " ", text)  # a command on several lines
     text = re.sub(r'CMD \["salon", (.*)\]', lambda match: "salon " + match[1].replace('", "', " ").strip('"'), text)
     for match in re.finditer(
         r"(?m)(?:(?<![\w.{/-])salon|python -m jobs\.)(?: )?((?:run|plan|sql|submit|show|explain|gc|report)\b[^\n`]*)", text

@@ -1,6 +1,6 @@
 """Rendering: seeds by prompt and group, any generator of pictures or clips, one failure is one row's."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -192,5 +192,6 @@ def test_a_generator_is_handed_as_many_requests_as_it_samples_together():
     worker.open("cpu", NOWHERE)
     row = {"prompt_id": "p", "text": "a", "generator": "counting", "sample": 0}
     found = worker.run(pa.Table.from_pylist([{"id": str(seed), "seed": seed, **row} for seed in range(5)]))
-    assert worker.opened.get("counting").asked == [2, 2, 1]
+    opened: Any = worker.opened.get("counting")
+    assert opened.asked == [2, 2, 1]
     assert [one.id for one in found] == ["0", "1", "2", "3", "4"]
