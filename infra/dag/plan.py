@@ -162,7 +162,8 @@ class Planner:
         """The stage's plan; call for every stage of a DAG, parents first."""
         found = self.store.inspect(stage, verify=self.policy.verify)
         # Parsing the sources takes most of a second the first time: only where there is something to compare them with.
-        changed = tuple(changed_files(found.record.source, self.sources.of(stage))) if found.record else ()
+        compared = found.record is not None and not stage.elsewhere
+        changed = tuple(changed_files(found.record.source, self.sources.of(stage))) if compared and found.record else ()
         why = self._why(stage, found, changed)
         record = found.record
         errors = record.error_rows if record else 0
@@ -171,7 +172,7 @@ class Planner:
                 stage.node, stage.name, stage.key, HIT, record.rows, 0, record.rows, 0, (), changed, error_rows=errors
             )
         self.missing.add(stage.key)
-        if self.policy.retry_errors and errors:
+        if self.policy.retry_errors and errors and not stage.elsewhere:
             self.foreseen.changing.add(stage.key)
         if any(parent.key in self.foreseen.changing for parent in stage.parents.values()):
             self.foreseen.changing.add(stage.key)
@@ -214,7 +215,7 @@ class Planner:
                 why.append(f"{name} ({parent.node}) will change")
         if self.policy.strict_code and changed:
             why.append(f"source changed: {', '.join(changed)}")
-        if self.policy.retry_errors and found.record.error_rows:
+        if self.policy.retry_errors and found.record.error_rows and not stage.elsewhere:
             why.append(f"{found.record.error_rows} quarantined rows to retry")
         return why
 

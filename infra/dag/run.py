@@ -36,6 +36,8 @@ from infra.store.tables import (
     read_verified,
 )
 
+ANEW = "give --root the store of that run, or run its recipe again"
+
 
 @dataclass
 class Runner:
@@ -129,6 +131,9 @@ class Runner:
                 if plan.state == HIT:
                     self._settled(stage, HIT)
                     return None
+                if stage.elsewhere:  # before anything of it is moved aside
+                    why = "; ".join(plan.why)
+                    raise ConfigError(f"{stage.node} {stage.key} is of another run and not computed here ({why}); {ANEW}")
             self._connect(stage)
             return partial(self._locked, locked.pop_all(), stage, planner)
 

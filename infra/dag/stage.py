@@ -53,6 +53,7 @@ class Stage(Config):
     row: ClassVar[type]
     tables: ClassVar[Mapping[str, type]] = {}  # side tables by name, filled through context.emit
     cheap: ClassVar[bool] = False  # so cheap that `plan` computes its rows to foresee its children's
+    elsewhere: ClassVar[bool] = False  # it names an artifact that another recipe makes, and is never computed here
 
     resources: Resources = Field(Resources(), exclude=True)
     max_error_share: float = Field(0.05, ge=0, le=1, exclude=True)

@@ -28,6 +28,8 @@ LABEL, PAIR = "label", "pair"
 class FinishedStage(TableStage):
     """An artifact of the store that the recipe runs on."""
 
+    elsewhere: ClassVar = True
+
     artifact: str
     """Its key."""
 
