@@ -349,7 +349,9 @@ def test_what_cannot_be_meant_is_refused_while_the_recipe_is_built(brought, chan
 
 def test_a_juror_with_a_ranking_ranks_four_pictures_and_the_others_compare_pairs(brought, tmp_path):
     (brought / "ranking.yaml").write_text(JURY + juror("ranks", "idefics3-pairwise", "ranking"))
-    target = call_recipe(align_image, flags(brought, jury=str(brought / "ranking.yaml"), ranking=4))
+    (brought / "three.yaml").write_text(ROSTER)
+    lists = {"roster": str(brought / "three.yaml"), "jury": str(brought / "ranking.yaml")}
+    target = call_recipe(align_image, flags(brought, **lists, ranking=4))
     rank, votes = node(target, "rank"), node(target, "ranked_votes")
     assert (rank.most, [one.name for one in rank.jury]) == (4, ["ranks"])
     assert [one.name for one in votes.jurors] == ["ranks", "one", "two"]
