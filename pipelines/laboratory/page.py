@@ -53,7 +53,7 @@ class LabReport:
     roster: Sequence[KnownStrength]
     claims: Sequence[tuple[str, str]]  # (name, statement), in their order
     sizes: Sizes
-    pairs: dict[str, int]  # by contender, at noise 0
+    pairs: dict[str, int]  # by contender, at its least noise
     target: str
 
 

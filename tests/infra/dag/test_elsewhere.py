@@ -71,7 +71,7 @@ def test_it_is_a_hit_whatever_code_made_it(made, policy):
 def test_forced_it_is_refused_and_stays(made):
     store, total = made
     before = sorted(store.directory(total).iterdir())
-    with pytest.raises(ConfigError, match="is of another run and not computed here .forced.; give --root the store of that run"):
+    with pytest.raises(ConfigError, match="is of another run and not computed here .forced.; give --root"):
         twice = Twice(total=AnothersSum(artifact=total.key))
         Runner(store, InlineExecutor(), Quiet(), recipe="twice").run(twice, Selection(force=("sum",)))
     assert sorted(store.directory(total).iterdir()) == before
