@@ -77,7 +77,8 @@ def quantise(model: nn.Module, *, device: torch.device | str, dtype: torch.dtype
         layer, old = model.get_submodule(name), before.pop(name)
         if isinstance(layer, Linear4bit):
             empty: Any = layer.weight
-            layer.weight = Params4bit(old.weight.data, **{**empty.__dict__, "requires_grad": False}).to(device)
+            packed: Any = Params4bit(old.weight.data, **{**empty.__dict__, "requires_grad": False})
+            layer.weight = packed.to(device)  # here it is quantised
             layer.bias = old.bias
     given.is_loaded_in_4bit = True  # by this peft knows which kind of LoRA such layers take
     model.to(device)
