@@ -16,6 +16,7 @@ NAMES = (
     "arena",
     "examples",
     "rows",
+    "clips_memory",
     "imports",
     "plan",
     "render",
