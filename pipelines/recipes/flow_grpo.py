@@ -19,7 +19,8 @@ from pipelines.algorithms.diffusion.stochastic import Dance, FlowSDE
 from pipelines.algorithms.online.advantage import GroupAdvantage
 from pipelines.algorithms.online.grpo import GRPO
 from pipelines.recipes.parts import online
-from pipelines.recipes.parts.reinforced import GUIDANCE, OnlineModel, OnlineRun, OnlineSource, RewardName, reinforce
+from pipelines.recipes.parts.reinforced import GUIDANCE, OnlineModel, OnlineRun, OnlineSource, reinforce
+from pipelines.recipes.parts.rewarded import RewardName
 from pipelines.recipes.parts.setup import Setup
 from pipelines.training.online_methods import GRPOMethod
 

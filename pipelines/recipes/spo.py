@@ -15,7 +15,8 @@ from pydantic import Field
 from infra.dag.stage import Stage
 from pipelines.algorithms.online.keep import FixedThreshold
 from pipelines.recipes.parts import online
-from pipelines.recipes.parts.reinforced import GUIDANCE, OnlineModel, OnlineRun, OnlineSource, RewardName, reinforce
+from pipelines.recipes.parts.reinforced import GUIDANCE, OnlineModel, OnlineRun, OnlineSource, reinforce
+from pipelines.recipes.parts.rewarded import RewardName
 from pipelines.recipes.parts.setup import Setup
 
 RUN = OnlineRun(steps=5000, prompts_per_round=8, learning_rate=1e-4, rank=64)

@@ -16,7 +16,8 @@ from pydantic import Field
 from infra.dag.stage import Stage
 from pipelines.algorithms.online.grpo import GRPO
 from pipelines.recipes.parts import online
-from pipelines.recipes.parts.reinforced import GUIDANCE, OnlineModel, OnlineRun, OnlineSource, RewardName, reinforce
+from pipelines.recipes.parts.reinforced import GUIDANCE, OnlineModel, OnlineRun, OnlineSource, reinforce
+from pipelines.recipes.parts.rewarded import RewardName
 from pipelines.recipes.parts.setup import Setup
 
 RUN = OnlineRun(steps=1000, prompts_per_round=48, steps_per_round=2, learning_rate=1e-4, rank=32, alpha=64.0, ema=0.9)

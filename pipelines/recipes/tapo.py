@@ -1,4 +1,4 @@
-"""Recipe `tapo`: TAPO with a latent reward model (SLRM + TAPO, Algorithm 1 and Table 5).
+"""Recipe `tapo`: TAPO with SLRM as its reward (SLRM + TAPO, Algorithm 1 and Table 5).
 
 Two branches from one noise, eight stochastic steps, four candidates per branch and step, the pairwise loss at beta 1000
 (video 500); LoRA of rank 64 (video 128), learning rate 1e-4, 8 prompts per update, 5 epochs (video 10) of SPO's 4,000
@@ -15,7 +15,8 @@ from pydantic import Field
 from infra.dag.stage import Stage
 from pipelines.algorithms.diffusion.stochastic import FlowSDE
 from pipelines.recipes.parts import online
-from pipelines.recipes.parts.reinforced import GUIDANCE, OnlineModel, OnlineRun, OnlineSource, RewardName, reinforce
+from pipelines.recipes.parts.reinforced import GUIDANCE, OnlineModel, OnlineRun, OnlineSource, reinforce
+from pipelines.recipes.parts.rewarded import RewardName
 from pipelines.recipes.parts.setup import Setup
 
 PROMPTS = 4000
@@ -31,7 +32,7 @@ def tapo(
     *,
     prompts: Annotated[str, Field(description="file or folder of prompts to learn from")],
     model: Annotated[OnlineModel, Field(description="generator to train")] = "sd3.5-medium",
-    reward: Annotated[RewardName | None, Field(description="kind of reward model (default: task_tokens, Wan: drm)")] = None,
+    reward: Annotated[RewardName, Field(description="kind of reward model")] = "slrm",
     stochastic_steps: Annotated[int, Field(ge=1, description="n: stochastic steps of a rollout")] = 8,
     first_step: Annotated[int, Field(ge=0, description="t_init: the first of them, counted from the noise end")] = 1,
     candidates: Annotated[int, Field(ge=2, le=64, description="P: candidates per branch and step")] = 4,
@@ -50,7 +51,5 @@ def tapo(
         guidance=GUIDANCE[model],
         step=FlowSDE(a=noise),
     )
-    chosen: RewardName = reward or ("task_tokens" if model == "sd3.5-medium" else "drm")
-    return reinforce(
-        "tapo", prompts, model=model, reward=chosen, method=method, run=RUNS[model], source=source, setup=setup
-    )
+    run = RUNS[model]
+    return reinforce("tapo", prompts, model=model, reward=reward, method=method, run=run, source=source, setup=setup)

@@ -99,6 +99,7 @@ BASES: dict[str, Flags] = {
     "vipo_pickapic": PICTURES,
     "flow_dpo_video": CLIPS | {"dimensions": ("VQ", "TA")},
     "vipo_video": CLIPS,
+    "reward_model": OFFLINE | {"weights": "@sd3", "pairs": "@pictures", "held_out": 0.3},
     "tapo": ONLINE,
     "step_grpo": ONLINE | {"sampling_steps": 3, "starts": 1},
     "flow_grpo": ONLINE | {"samples": 2},
@@ -285,6 +286,21 @@ OTHERS: dict[str, dict[str, Other | Without]] = {
         "rank": Other(8),
         "comfyui": Other(True),
         "base_precision": Other("nf4"),
+    },
+    "reward_model": {name: OF_ONLINE[name] for name in ("weights", "revision", "pairs", "pairs_format", "side", "steps")}
+    | {name: SHARED[name] for name in ("batch", "learning_rate", "max_error_share", "workers", "gpus", "encode_workers")}
+    | {name: SHARED[name] for name in ("encode_gpus", "zero", "micro_batch", "precision", "seed")}
+    | {
+        "reward": Other("lrm"),
+        "model": Other("wan2.1-1.3b", along={"weights": "@wan", "pairs": "@clips"}),
+        "enhancement": Other("none"),
+        "readout": Other("similarity"),
+        "projections": Other("shared"),
+        "backbone": Other("random"),
+        "epochs": Other(1.5, along={"steps": None}),
+        "noise": Other("independent"),
+        "clean": Other(True),
+        "held_out": Other(0.5),
     },
     "tapo": OF_ONLINE
     | {

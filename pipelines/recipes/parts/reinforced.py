@@ -5,29 +5,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from actors.training.engines.engine import AdamW, EngineOptions
+from actors.training.engines.engine import AdamW
 from actors.training.options import TrainerOptions
 from infra.config import Config, ConfigError
 from infra.dag.stage import Resources
 from infra.store.files import Folder
-from pipelines.algorithms.diffusion.flow import UniformTimes
 from pipelines.exchange.formats import FormatName
 from pipelines.models.prompts import Texts
-from pipelines.models.rewards.drm import DRM
-from pipelines.models.rewards.early import EarlyLayers
-from pipelines.models.rewards.lrm import LRM
-from pipelines.models.rewards.pixels import PixelReward
-from pipelines.models.rewards.reward import RewardModel
-from pipelines.models.rewards.task_tokens import TaskTokenReward
 from pipelines.models.rewards.trained import TrainedLatentReward
 from pipelines.models.weights import Made, Weights
 from pipelines.recipes.parts.model import Trainee, published
-from pipelines.recipes.parts.offline import Data
+from pipelines.recipes.parts.pairs import Data
+from pipelines.recipes.parts.rewarded import RewardName, kind_of, reward_run, reward_stage
 from pipelines.recipes.parts.setup import Setup
 from pipelines.stages.encode import Encoders
 from pipelines.stages.encode_texts import EncodeTexts
@@ -39,7 +33,6 @@ from pipelines.training.rewarding import LatentTerm
 
 OnlineModel = Literal["sd3.5-medium", "wan2.1-1.3b"]
 """Generators that the papers train online."""
-RewardName = Literal["task_tokens", "drm", "lrm", "early", "pixels"]
 PAIRS = {"sd3.5-medium": 580_000, "wan2.1-1.3b": 10_000}
 """Pairs that SLRM + TAPO trains its reward models on."""
 FRAMES = {"sd3.5-medium": 1, "wan2.1-1.3b": 49}
@@ -47,13 +40,6 @@ SIZES = {"sd3.5-medium": (512, 512), "wan2.1-1.3b": (480, 832)}
 """Height and width of a sample in pixels."""
 GUIDANCE = {"sd3.5-medium": 4.5, "wan2.1-1.3b": 5.0}
 """The generators' own scales; none of the papers says that it trains with another."""
-REWARDS: dict[RewardName, RewardModel] = {
-    "task_tokens": TaskTokenReward(),
-    "drm": DRM(),
-    "lrm": LRM(guidance=1.0),
-    "early": EarlyLayers(),
-    "pixels": PixelReward(),
-}
 
 
 class OnlineSource(Config):
@@ -68,7 +54,9 @@ class OnlineSource(Config):
     pairs: Annotated[str, Field(description="folder of pairs that the reward model learns from")] = ""
     pairs_format: Annotated[FormatName, Field(description="how they are kept; salon import reads the same")] = "salon"
     reward_steps: Annotated[int | None, Field(ge=1, description="steps of the reward model, instead of the paper's")] = None
-    reward_batch: Annotated[int, Field(ge=1, description="pairs per step of the reward model")] = 32
+    reward_batch: Annotated[
+        int | None, Field(ge=1, description="pairs per step of the reward model, instead of the paper's")
+    ] = None
     steps: Annotated[int | None, Field(ge=1, description="online updates, instead of the paper's")] = None
     prompts_per_round: Annotated[
         int | None, Field(ge=1, description="prompts that are rolled out at a time, instead of the paper's")
@@ -146,7 +134,7 @@ def reinforce(
         ),
         policy=trainee.family,
         adapter=adapter,
-        rewards=(LatentTerm(reward=_trained(weights, trainee, reward)),),
+        rewards=(LatentTerm(reward=_trained(weights, trainee, model, reward)),),
         method=method,
         frames=FRAMES[model],
         height=height,
@@ -181,41 +169,24 @@ def _trainer(run: OnlineRun, source: OnlineSource, setup: Setup, *, batch: int) 
     )
 
 
-def _trained(weights: Weights, trainee: Trainee, reward: RewardName) -> TrainedLatentReward:
-    return TrainedLatentReward(weights=weights, model=REWARDS[reward], backbone=trainee.family)
+def _trained(weights: Weights, trainee: Trainee, model: OnlineModel, reward: RewardName) -> TrainedLatentReward:
+    return TrainedLatentReward(weights=weights, model=kind_of(reward, clips=FRAMES[model] > 1), backbone=trainee.family)
 
 
 def _reward(trainee: Trainee, model: OnlineModel, reward: RewardName, source: OnlineSource, setup: Setup) -> Reward:
-    """The reward model on the pairs: five epochs at 1e-5, as SLRM is trained; DRM's one epoch is `--reward-steps`."""
+    """The reward model on the pairs, as its paper trains it."""
     height, width = (source.side, source.side) if source.side else SIZES[model]
+    clips = FRAMES[model] > 1
     data = Data(
         pairs=source.pairs,
         format=source.pairs_format,
         expected=PAIRS[model],
         area=height * width,
         max_error_share=source.max_error_share,
-        clips=FRAMES[model] > 1,
+        clips=clips,
         frames=(FRAMES[model],),
-        square=FRAMES[model] == 1,
+        square=not clips,
     )
-    examples = data.nodes(trainee, setup.previews(height * width, frames=data.frames, multiple=8), setup=setup)
-    given: dict[str, Any] = {"steps": source.reward_steps} if source.reward_steps else {"epochs": 5.0}
-    return Reward(
-        examples=examples,
-        policy=trainee.family,
-        model=REWARDS[reward],
-        times=UniformTimes(low=0.0, high=1.0),
-        trainer=TrainerOptions(
-            **given,
-            batch=source.reward_batch,
-            learning_rate=1e-5,
-            optimizer=AdamW(betas=(0.9, 0.999), weight_decay=0.01),
-            warm_up=0,
-            micro_batch=setup.micro_batch,
-            engine=EngineOptions(kind="torch")
-            if setup.zero == "0"
-            else EngineOptions(zero=2, bf16=setup.precision == "bf16"),
-            seed=setup.seed,
-        ),
-        resources=Resources(workers=setup.workers, gpus=setup.gpus),
-    )
+    run = reward_run(reward, clips=clips)
+    run = replace(run, steps=source.reward_steps, batch=source.reward_batch or run.batch)
+    return reward_stage(trainee, data, run, kind=kind_of(reward, clips=clips), setup=setup)
