@@ -1,5 +1,7 @@
 """Stage reinforce: prompts to a trained policy with every rollout's numbers, and what is refused before any rollout."""
 
+import math
+
 import pytest
 
 from actors.training.engines.engine import EngineOptions
@@ -11,7 +13,9 @@ from infra.store.files import Folder
 from pipelines.algorithms.online.stop import StopRule
 from pipelines.miniature.pipeline import load_pipeline
 from pipelines.models.adapter import LoRA
+from pipelines.models.exact import trained_names
 from pipelines.models.prompts import Texts
+from pipelines.models.rewards.slrm import SLRM
 from pipelines.models.rewards.task_tokens import TaskTokenReward
 from pipelines.models.rewards.trained import TrainedLatentReward
 from pipelines.recipes.parts import online as presets
@@ -80,6 +84,24 @@ def latent(folders, generator, *, weights=None) -> LatentTerm:
     backbone = family_at(generator.split("-")[0], folders[generator])
     given = Folder(path=str(weights or folders[generator]))
     return LatentTerm(reward=TrainedLatentReward(weights=given, model=TaskTokenReward(), backbone=backbone))
+
+
+@pytest.mark.parametrize("name", ["tapo", "flow_grpo"])
+def test_slrm_is_told_what_the_generator_predicted_at_every_sample_that_it_scores(folders, tmp_path, name):
+    backbone, model, method = family_at("miniature", folders["miniature"]), SLRM(), METHODS[name]
+    network = model.build(backbone, device="cpu")
+    network.usual_errors.fill_(0.05)
+    kept = {*trained_names(network), *network.constants}
+    model.save(
+        {key: value for key, value in network.state_dict().items() if key in kept}, tmp_path / "slrm", backbone=backbone
+    )
+    reward = TrainedLatentReward(weights=Folder(path=str(tmp_path / "slrm")), model=model, backbone=backbone)
+    trainer = TrainerOptions(steps=2, batch=2 * method.per_prompt(), checkpoint_every=1, engine=TORCH)
+    stage = reinforce(folders, rewards=(LatentTerm(reward=reward),), method=method, trainer=trainer)
+    store = Store(tmp_path / "store")
+    computed(stage, store)
+    rewards = [row.value for row in store.artifact(stage).rows(Curve) if row.metric == "reward"]
+    assert len(rewards) == 2 and all(math.isfinite(value) for value in rewards)
 
 
 def test_a_reward_of_another_family_is_refused_when_the_recipe_is_built(folders):
