@@ -10,6 +10,8 @@ import logging
 import shlex
 import sys
 from argparse import RawDescriptionHelpFormatter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from infra.cluster.submission import Cluster, Submission, require_small, words_without
@@ -46,9 +48,9 @@ def main(argv: list[str]) -> int:
     require_small(working_dir)
     command = [mine.python, "-m", "jobs.run", *words_without(rest, ["--root"]), "--root", str(parsed.root)]
     submission = Submission(shlex.join(command), working_dir, variables(mine.env), mine.submission_id, commit())
-    logging.disable(logging.WARNING)  # Ray tells of every file it leaves out
     cluster = Cluster(mine.address)
-    job, new = cluster.submit(submission)
+    with _quiet():
+        job, new = cluster.submit(submission)
     print(f"job {job} {'submitted' if new else 'is there already'}: {submission.entrypoint}", flush=True)
     stop = f"ray job stop --address {mine.address} {job}"
     if mine.no_wait:
@@ -62,6 +64,17 @@ def main(argv: list[str]) -> int:
     except KeyboardInterrupt:
         print(f"\nno longer following; the job goes on. Stop it with: {stop}")
         return 130
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Warnings are not shown meanwhile: Ray tells of every file that it leaves out of a package."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def variables(given: list[str]) -> dict[str, str]:
