@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -26,8 +26,8 @@ IN_TERMS_OF_PAIR = {
 COLUMNS = ("id", "pair_id", "juror", "order", "dimension", "text", "picture_a", "picture_b")
 
 
-class JudgeWorker:
-    """Looks the pictures up and asks one juror at a time. A juror sees the prompt and two pictures, no more."""
+class JuryWorker:
+    """Looks pictures or clips up and asks one juror at a time."""
 
     def __init__(self, jurors: Sequence[Juror], pictures: Lookup, *, medium: str, resident: int) -> None:
         self.jurors = list(jurors)
@@ -39,12 +39,20 @@ class JudgeWorker:
         """Nothing is loaded yet: jurors load when they are first asked."""
         self.opened = Resident(self.jurors, load=lambda juror: juror.open(device, places), resident=self.resident)
 
+    def media(self, ids: Iterable[str]) -> dict[str, bytes]:
+        """The files of these pictures or clips by id."""
+        names = sorted(set(ids))
+        found = self.pictures.take(names, [self.medium])
+        return {name: file["bytes"] for name, file in zip(names, found[self.medium].to_pylist(), strict=True)}
+
+
+class JudgeWorker(JuryWorker):
+    """A juror sees the prompt and two pictures, no more."""
+
     def run(self, cells: pa.Table) -> list[Vote | Exception]:
         """One vote for each cell, in order; cells of one pair and order in several dimensions are asked as one case."""
         rows = cells.to_pylist()
-        ids = sorted({row[side] for row in rows for side in ("picture_a", "picture_b")})
-        found = self.pictures.take(ids, [self.medium])
-        media = {name: file["bytes"] for name, file in zip(ids, found[self.medium].to_pylist(), strict=True)}
+        media = self.media(row[side] for row in rows for side in ("picture_a", "picture_b"))
         cases: dict[str, dict[tuple[str, str], Case]] = {}
         for row in rows:
             one, two = (row[f"picture_{side}"] for side in row["order"])

@@ -13,15 +13,14 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, field_validator, model_validator
 
-from actors.resident import Resident
 from infra.config import ConfigError
-from infra.dag.stage import Context, Inputs, Lookup, Places, RowStage, RunInputs, Stage, TableStage, Worker
+from infra.dag.stage import Context, Inputs, RowStage, RunInputs, Stage, TableStage, Worker
 from infra.identity import group_of, key_of, row_id, seed_of
 from pipelines.algorithms.pairing.covering import covering_sets
 from pipelines.algorithms.prompting.ranking import MOST
 from pipelines.models.jurors.juror import Juror, OpenRankingJuror, RankingCase, RankingOpinion
 from pipelines.schemas.votes import Pair, RankingAnswer, Vote
-from pipelines.stages.judge import Judge
+from pipelines.stages.judge import Judge, JuryWorker
 from pipelines.stages.pair import PairSamples
 from pipelines.stages.sources import Pictures, Votes
 
@@ -30,26 +29,14 @@ PLACES = tuple(f"picture_{place}" for place in range(1, MOST + 1))
 COLUMNS = ("id", "prompt_id", "juror", "order", "text", *PLACES)
 
 
-class RankWorker:
-    """Looks the pictures up and asks one juror at a time."""
-
-    def __init__(self, jurors: Sequence[Juror], pictures: Lookup, *, medium: str, resident: int) -> None:
-        self.jurors = list(jurors)
-        self.pictures = pictures
-        self.medium = medium
-        self.resident = resident
-
-    def open(self, device: str, places: Places) -> None:
-        """Nothing is loaded yet: jurors load when they are first asked."""
-        self.opened = Resident(self.jurors, load=lambda juror: juror.open(device, places), resident=self.resident)
+class RankWorker(JuryWorker):
+    """A juror sees the prompt and up to eight pictures, no more."""
 
     def run(self, cells: pa.Table) -> list[RankingAnswer | Exception]:
         """One answer for each cell, in order."""
         rows = cells.to_pylist()
         shown = [[row[place] for place in PLACES if row[place] is not None] for row in rows]
-        ids = sorted({name for names in shown for name in names})
-        found = self.pictures.take(ids, [self.medium])
-        media = {name: file["bytes"] for name, file in zip(ids, found[self.medium].to_pylist(), strict=True)}
+        media = self.media(name for names in shown for name in names)
         asked: dict[str, list[int]] = {}
         for place, row in enumerate(rows):
             asked.setdefault(row["juror"], []).append(place)

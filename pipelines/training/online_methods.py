@@ -103,7 +103,25 @@ class OnlineMethod(Config, ABC):
         return None if clip is None else clip / 10
 
 
-class GRPOMethod(OnlineMethod):
+class StateMethod(OnlineMethod):
+    """Learns from steps of rollouts: each that the plan learns from is a state of every branch."""
+
+    loss: MoveMethod
+    """The loss on the log-probabilities of a state's candidates."""
+
+    @property
+    def reference(self) -> MoveReference:
+        return self.loss.reference
+
+    @property
+    def moves(self) -> MoveMethod:
+        return self.loss
+
+    def per_prompt(self, number: int = 0) -> int:
+        return self.plan.branches * len(self.plan.learnt(self.sampling_steps, number=number))
+
+
+class GRPOMethod(StateMethod):
     """Flow-GRPO and DanceGRPO: groups of samples of one prompt, rewarded at their end."""
 
     kind: Literal["grpo"] = "grpo"
@@ -121,17 +139,6 @@ class GRPOMethod(OnlineMethod):
                 "candidate; step_grpo compares candidates"
             )
         return self
-
-    @property
-    def reference(self) -> MoveReference:
-        return self.loss.reference
-
-    @property
-    def moves(self) -> MoveMethod:
-        return self.loss
-
-    def per_prompt(self, number: int = 0) -> int:
-        return self.plan.branches * len(self.plan.learnt(self.sampling_steps, number=number))
 
     def collected(self, rollout: Rollout, prompt: int) -> Iterator[Collected]:
         assert rollout.scores is not None
@@ -155,7 +162,7 @@ class GRPOMethod(OnlineMethod):
         return valued(states, values, used)
 
 
-class StepGRPOMethod(OnlineMethod):
+class StepGRPOMethod(StateMethod):
     """Step-wise GRPO: k candidates of every state, scored at their own noise level, are the group."""
 
     kind: Literal["step_grpo"] = "step_grpo"
@@ -174,17 +181,6 @@ class StepGRPOMethod(OnlineMethod):
                 "grpo compares finished samples"
             )
         return self
-
-    @property
-    def reference(self) -> MoveReference:
-        return self.loss.reference
-
-    @property
-    def moves(self) -> MoveMethod:
-        return self.loss
-
-    def per_prompt(self, number: int = 0) -> int:
-        return self.plan.branches * len(self.plan.learnt(self.sampling_steps, number=number))
 
     def collected(self, rollout: Rollout, prompt: int) -> Iterator[Collected]:
         branches = self.plan.branches
@@ -205,7 +201,7 @@ class StepGRPOMethod(OnlineMethod):
         return valued(states, found.values.tolist(), found.used.tolist())
 
 
-class PairMethod(OnlineMethod):
+class PairMethod(StateMethod):
     """SPO and LPO: best and worst of k candidates of one state, where the best leads clearly."""
 
     kind: Literal["spo"] = "spo"
@@ -221,17 +217,6 @@ class PairMethod(OnlineMethod):
                 "spo compares candidates of one state: its plan has scored = 'steps' and two candidates at least"
             )
         return self
-
-    @property
-    def reference(self) -> MoveReference:
-        return self.loss.reference
-
-    @property
-    def moves(self) -> MoveMethod:
-        return self.loss
-
-    def per_prompt(self, number: int = 0) -> int:
-        return self.plan.branches * len(self.plan.learnt(self.sampling_steps, number=number))
 
     def collected(self, rollout: Rollout, prompt: int) -> Iterator[Collected]:
         levels = [step.sd for step in rollout.steps]
