@@ -53,11 +53,14 @@ class RayExecutor:
         """Whether the cluster is large enough for both, and what nobody holds is enough for this one; ends idle actors."""
         if not self._connected:
             return True  # nothing has needed the cluster yet: all so far were hits
+        there = cluster.all_resources()
+        asked = {"GPU": [one.workers * one.gpus for one in (resources, *others)]}
+        asked["CPU"] = [one.workers * one.cpus for one in (resources, *others)]
+        if any(sum(each) > there.get(kind, 0.0) for kind, each in asked.items()):
+            return False  # and no idle actor is ended for nothing
         self.make_room(resources)
-        there, free = cluster.all_resources(), cluster.free_resources()
-        asked = [(one.workers * one.gpus, one.workers * one.cpus) for one in (resources, *others)]
-        needed = zip(("GPU", "CPU"), zip(*asked, strict=True), strict=True)
-        return all(sum(each) <= there.get(kind, 0.0) and each[0] <= free.get(kind, 0.0) for kind, each in needed)
+        free = cluster.free_resources()
+        return all(own <= free.get(kind, 0.0) for kind, (own, *_) in asked.items())
 
     def call(self, function: Callable[..., Any], *arguments: Any, poll: Callable[[], None]) -> Any:
         """See `infra.cluster.connection.call`."""
